@@ -1,0 +1,48 @@
+# make demo   train on a small real data set, about three minutes after installation
+# make test   run every test
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-latest lint format
+
+demo: $(VENV)/.demo
+	$(BIN)/hf-tasks sample digits data/digits
+	$(BIN)/hf-tasks train recipes/image_classification/digits.yaml --overwrite
+
+test: $(VENV)/.test lint
+	$(BIN)/python -m pytest
+
+# The newest transformers and sentence-transformers, which the onnx extra does not allow.
+test-latest: .venv-latest/.latest
+	.venv-latest/bin/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Each mark stands for a set of extras that is installed; it is older than pyproject.toml when they changed.
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(INSTALL) --editable ".[all,test]"
+	touch $@ $(VENV)/.demo
+
+.venv-latest/.latest: pyproject.toml
+	$(PYTHON) -m venv .venv-latest
+	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --editable \
+		".[mlflow,tensorboard,test]" "transformers>=5" "sentence-transformers>=6"
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --upgrade pip

@@ -1,0 +1,23 @@
+"""The errors a user can mend: each says where, what was found, what was wanted, what to do next."""
+
+from collections.abc import Sequence
+
+
+class UserError(ValueError):
+    """Something the user can mend; the program prints it without a traceback and exits with code 2."""
+
+
+class RecipeError(UserError):
+    """A recipe has mistakes; the message lists all of them, one a line."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(UserError):
+    """Rows, files or pictures are not usable; the message counts each kind and shows the first."""
+
+
+class ModelError(UserError):
+    """Weights or an architecture cannot be had."""
