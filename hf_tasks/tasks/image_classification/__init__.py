@@ -1,0 +1,1 @@
+"""Training of image classifiers: one class per picture, or several."""
