@@ -1,0 +1,190 @@
+"""Rows of pictures as a memory-mapped `datasets.Dataset`, whatever source they come from."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from hf_tasks.data.columns import ROW_COLUMNS, picture_column
+from hf_tasks.data.folders import list_class_folders
+from hf_tasks.data.hub import load_hub
+from hf_tasks.data.pictures import picture_converter, shown_paths
+from hf_tasks.data.problems import nearest
+from hf_tasks.data.sources import FolderSource, HubSource, TableSource, source_name
+from hf_tasks.data.tables import BATCH_ROWS, read_table
+from hf_tasks.errors import DataError
+
+PICTURE = datasets.Image(decode=False)
+ROW_FEATURES = datasets.Features(
+    {"image": PICTURE, "path": datasets.Value("string"), "row": datasets.Value("int64")}
+)
+# Part of the name of every cached file: raise it when what is written there changes.
+CACHE_VERSION = 1
+
+
+def load_rows(
+    source: TableSource | FolderSource | HubSource, *, key: str = "data", image_column: str | None = None
+) -> datasets.Dataset:
+    """Rows with the columns `image`, `path` and `row`, and all others that the source has.
+
+    `image` is an undecoded `datasets.Image`: {"bytes", "path"}, one of them set; the path is absolute, and
+    None where the table's cell is empty. `path` is the text for people: as the table wrote it, relative to a
+    class folder, or NAME/ROW for embedded pictures. `row` counts the source's rows from 1.
+    Relative paths of a table belong to its `images` folder, or to the table's own; never to the working
+    folder.
+    The class of a class folder stands in `label`. Other columns called image, path or row are left out.
+
+    Tables and folder listings are kept as Arrow files below HF_DATASETS_CACHE under the hash of their
+    contents, so a changed file is never mistaken for the old one, and two programs may load at once.
+
+    Args:
+        source: where the rows come from.
+        key: recipe section of the source, as `data.train`, for messages.
+        image_column: picture column of a table or Hub data set; None takes `image_path` or the only one
+            that holds pictures.
+
+    Raises:
+        DataError: something is missing, empty or broken; names the file, and line or row.
+    """
+    try:
+        if isinstance(source, TableSource):
+            rows = _table_rows(source, key, image_column)
+        elif isinstance(source, FolderSource):
+            rows = _folder_rows(source, key)
+        else:
+            rows = _hub_rows(source, key, image_column)
+    except OSError as error:
+        raise DataError(
+            f"{key}: {source_name(source)}: {error}; check who may read it, "
+            f"and the space in {datasets.config.HF_DATASETS_CACHE} (HF_DATASETS_CACHE sets another folder)"
+        ) from None
+    if len(rows) == 0:
+        raise DataError(f"{key}: {source_name(source)} has no rows; wanted at least one")
+    return rows
+
+
+def _table_rows(source: TableSource, key: str, image_column: str | None) -> datasets.Dataset:
+    path = Path(source.table).expanduser()
+    _require_file(path, key)
+    root = Path(source.images).expanduser() if source.images is not None else path.parent
+    if not root.is_dir():
+        raise DataError(f"{key}.images: no folder {root}; wanted the one that picture paths are relative to")
+    root = root.absolute()
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    identity = [content, path.name, source.encoding, image_column, str(root)]
+
+    def read() -> tuple[datasets.Features, Iterator[pa.RecordBatch]]:
+        schema, batches = read_table(path, encoding=source.encoding, key=key)
+        features = _features(schema, path, key)
+        column = picture_column(features, image_column, where=source.table)
+        kept = {name: feature for name, feature in features.items() if name not in {column, *ROW_COLUMNS}}
+        to_struct = picture_converter(features.arrow_schema.field(column).type, root, where=source.table)
+        wanted = datasets.Features({**ROW_FEATURES, **kept})
+        return wanted, _row_batches(batches, wanted, column, to_struct, name=path.name)
+
+    return _memory_mapped(identity, read)
+
+
+def _require_file(path: Path, key: str) -> None:
+    if path.is_dir():
+        raise DataError(f"{key}.table: {path} is a folder; for class folders write `folder: {path}`")
+    if not path.is_file():
+        siblings = sorted(os.listdir(path.parent)) if path.parent.is_dir() else []
+        raise DataError(f"{key}.table: no file {path}{nearest(path.name, siblings)}")
+
+
+def _features(schema: pa.Schema, path: Path, key: str) -> datasets.Features:
+    try:
+        return datasets.Features.from_arrow_schema(schema)
+    except ValueError as error:
+        raise DataError(f"{key}.table: {path}: {error}; remove the column of that type") from None
+
+
+def _row_batches(
+    batches: Iterable[pa.RecordBatch],
+    features: datasets.Features,
+    column: str,
+    to_struct: Callable[[pa.Array], pa.StructArray],
+    *,
+    name: str,
+) -> Iterator[pa.RecordBatch]:
+    """Batches with `image`, `path` and `row` in front, and without the column that they come from."""
+    first = 1
+    for batch in batches:
+        numbers = pa.array(np.arange(first, first + len(batch)))
+        first += len(batch)
+        images = to_struct(batch.column(column))
+        shown = images if pa.types.is_struct(batch.schema.field(column).type) else batch.column(column)
+        paths = shown_paths(shown, numbers, name)
+        others = [batch.column(other) for other in features if other not in ROW_COLUMNS]
+        yield pa.record_batch([images, paths, numbers, *others], schema=features.arrow_schema)
+
+
+def _folder_rows(source: FolderSource, key: str) -> datasets.Dataset:
+    folder = Path(source.folder).expanduser().absolute()
+    listing = list_class_folders(folder, key=key)
+    features = datasets.Features({**ROW_FEATURES, "label": datasets.Value("string")})
+
+    def read() -> tuple[datasets.Features, Iterator[pa.RecordBatch]]:
+        table = pa.table({"path": listing.paths, "label": listing.classes})
+        batches = table.to_batches(max_chunksize=BATCH_ROWS)
+        to_struct = picture_converter(pa.string(), folder, where=source.folder)
+        return features, _row_batches(batches, features, "path", to_struct, name=folder.name)
+
+    return _memory_mapped([str(folder), *listing.paths], read)
+
+
+def _hub_rows(source: HubSource, key: str, image_column: str | None) -> datasets.Dataset:
+    rows = load_hub(source, key=key)
+    where = source_name(source)
+    column = picture_column(rows.features, image_column, where=where)
+    rows = rows.remove_columns([name for name in ROW_COLUMNS if name in rows.features and name != column])
+    rows = rows.flatten_indices() if rows.data.num_rows != len(rows) else rows
+    kind = rows.data.schema.field(column).type
+    to_struct = picture_converter(kind, Path(source.hub).expanduser().absolute(), where=where)
+    chunks = rows.data.column(column).chunks
+    numbers = pa.array(np.arange(1, len(rows) + 1))
+    name, starts = f"{Path(source.hub).name}/{source.split}", np.cumsum([0, *map(len, chunks)])
+    paths = [
+        shown_paths(chunk, numbers.slice(start, len(chunk)), name)
+        for start, chunk in zip(starts[:-1], chunks, strict=True)
+    ]
+    if pa.types.is_struct(kind):
+        rows = rows.rename_column(column, "image") if column != "image" else rows
+        rows = rows.cast_column("image", PICTURE)
+    else:
+        structs = pa.chunked_array([to_struct(chunk) for chunk in chunks], PICTURE.pa_type)
+        rows = rows.remove_columns(column).add_column("image", structs, feature=PICTURE)
+    rows = rows.add_column("path", pa.chunked_array(paths, pa.string()))
+    return rows.add_column("row", numbers)
+
+
+def _memory_mapped(
+    identity: Iterable[str | None], read: Callable[[], tuple[datasets.Features, Iterator[pa.RecordBatch]]]
+) -> datasets.Dataset:
+    """The rows under this identity in the cache; they are read and written there when they are not yet."""
+    name = hashlib.sha256(json.dumps([CACHE_VERSION, *identity]).encode()).hexdigest()
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_tasks"
+    target = folder / f"{name}.arrow"
+    if not target.exists():
+        features, batches = read()
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_whole(target, features, batches)
+    return datasets.Dataset.from_file(str(target))
+
+
+def _write_whole(target: Path, features: datasets.Features, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write aside, then rename: whoever reads sees the whole file or none."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as aside:
+        written = Path(aside) / target.name
+        with pa.OSFile(str(written), "wb") as file, pa.ipc.new_stream(file, features.arrow_schema) as stream:
+            for batch in batches:
+                stream.write_batch(batch)
+        os.replace(written, target)

@@ -1,0 +1,37 @@
+"""Problems of one kind, found in many rows, told in one message."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+SHOWN = 10
+
+
+@dataclass
+class Findings:
+    """Problems of one kind: all are counted, the first ten are kept to be shown.
+
+    `kind` says what is wrong with which rows, `advice` the user's next move.
+    """
+
+    kind: str
+    advice: str
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, example: str) -> None:
+        """Count one more; `example` names its row or line."""
+        self.count += 1
+        if len(self.first) < SHOWN:
+            self.first.append(example)
+
+    def __str__(self) -> str:
+        """The message: kind, count, next move, and a line for each example that was kept."""
+        more = [f"and {self.count - len(self.first)} more"] if self.count > len(self.first) else []
+        return "\n  ".join([f"{self.kind}: {self.count}; {self.advice}", *self.first, *more])
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'label'?` for the nearest of the known names, or nothing when none is near."""
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{matches[0]}'?" if matches else ""

@@ -1,0 +1,126 @@
+"""Tables as Arrow record batches; nothing is guessed, so '007', 'NA' and '1.0' stay as they are spelled."""
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hf_tasks.data.delimited import BATCH_ROWS, read_delimited, require_unique
+from hf_tasks.data.encoding import open_text
+from hf_tasks.data.problems import Findings
+from hf_tasks.errors import DataError
+
+# Rows with embedded pictures are large.
+PICTURE_BATCH_ROWS = 100
+
+Table = tuple[pa.Schema, Iterator[pa.RecordBatch]]
+
+
+def read_table(path: Path, *, encoding: str, key: str) -> Table:
+    """Schema and batches of a csv, tsv, parquet or jsonl file; the batches are read as they are asked for.
+
+    Every column of a csv or tsv file is text. Numbers and true / false of a jsonl file are text too, spelled
+    as in the file; its lists stay lists. Blank lines are no rows.
+
+    Args:
+        path: the file.
+        encoding: text encoding; a byte order mark at the start of UTF-8 is skipped. Parquet ignores it.
+        key: recipe section of the source, as `data.train`, for messages.
+
+    Raises:
+        DataError: the ending is another, or (also while batches are read) the contents are broken.
+    """
+    readers: dict[str, Callable[[Path, str, str], Table]] = {
+        ".csv": read_delimited,
+        ".tsv": read_delimited,
+        ".jsonl": _read_jsonl,
+        ".parquet": _read_parquet,
+    }
+    if path.suffix.lower() not in readers:
+        raise DataError(
+            f"{key}.table: cannot read {path}, its ending is '{path.suffix}'; wanted {', '.join(readers)}"
+        )
+    return readers[path.suffix.lower()](path, encoding, key)
+
+
+def _read_jsonl(path: Path, encoding: str, key: str) -> Table:
+    """The whole file as compact Arrow columns: a type is known only when all its rows are."""
+    broken = Findings(f"{key}.table: lines of {path} that are not a JSON object", "mend or remove them")
+    tables = []
+    with open_text(path, encoding, key) as file:
+        records = _json_records(file, broken)
+        while chunk := list(islice(records, BATCH_ROWS)):
+            tables.append(_text_table(chunk, path, key))
+    if broken.count:
+        raise DataError(str(broken))
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise _mixed_types(path, key, str(error)) from None
+    return table.schema, iter(table.to_batches(max_chunksize=BATCH_ROWS))
+
+
+def _json_records(file: TextIO, broken: Findings) -> Iterator[dict[str, Any]]:
+    for line, text in enumerate(file, start=1):
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        except (json.JSONDecodeError, RecursionError) as error:
+            broken.add(f"line {line}: {error}")
+            continue
+        if isinstance(record, dict):
+            yield record
+        else:
+            broken.add(f"line {line}: {text.strip()[:40]}")
+
+
+def _text_table(records: list[dict[str, Any]], path: Path, key: str) -> pa.Table:
+    columns = {}
+    for name in {name: None for record in records for name in record}:
+        try:
+            columns[name] = pa.array([_spelled(record.get(name)) for record in records])
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
+            raise _mixed_types(path, key, f"column '{name}': {error}") from None
+    return pa.table(columns)
+
+
+def _spelled(value: Any) -> str | list[Any] | None:
+    """A JSON value as text, or as a list of texts; numbers are texts already."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return [_spelled(part) for part in value]
+    return json.dumps(value)
+
+
+def _mixed_types(path: Path, key: str, reason: str) -> DataError:
+    return DataError(f"{key}.table: {path}: {reason}; wanted all texts or all lists of texts in a column")
+
+
+def _read_parquet(path: Path, encoding: str, key: str) -> Table:
+    try:
+        file = pq.ParquetFile(path)
+        schema = file.schema_arrow
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{key}.table: {path} is not a whole parquet file: {error}") from None
+    require_unique(schema.names, path, key)
+    for index, field in enumerate(schema):
+        if pa.types.is_dictionary(field.type):
+            schema = schema.set(index, field.with_type(field.type.value_type))
+    return schema, _parquet_batches(file, schema, path, key)
+
+
+def _parquet_batches(
+    file: pq.ParquetFile, schema: pa.Schema, path: Path, key: str
+) -> Iterator[pa.RecordBatch]:
+    has_pictures = any(pa.types.is_struct(kind) or pa.types.is_binary(kind) for kind in schema.types)
+    try:
+        for batch in file.iter_batches(PICTURE_BATCH_ROWS if has_pictures else BATCH_ROWS):
+            yield batch.cast(schema)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{key}.table: {path} is broken: {error}; write it anew") from None
