@@ -1,0 +1,1 @@
+"""Callbacks of transformers.Trainer; each gets plain values."""

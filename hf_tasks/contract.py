@@ -1,0 +1,106 @@
+"""What a task folder provides: a value made of functions, nothing to inherit."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+from PIL import Image
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+
+class Splits(Protocol):
+    """The rows of a run, prepared for one task."""
+
+    @property
+    def train(self) -> Dataset | None:
+        """Rows to train on; None where a saved model is only measured."""
+
+    @property
+    def validation(self) -> Dataset:
+        """Rows to measure on."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Counts, classes, fingerprint: what data.json says; JSON values only."""
+
+    def head(self, rows: int) -> "Splits":
+        """The first rows of both splits, for a trial."""
+
+
+@dataclass(frozen=True)
+class ClassificationAnswers:
+    """A classifier's answers to N examples of C classes, as reports and trackers draw them."""
+
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    """True class, int64 (N,); or 0 and 1 for each class, float32 (N, C)."""
+    probabilities_NC: np.ndarray
+    decisions: np.ndarray
+    """Shaped like the labels, int64."""
+    losses_N: np.ndarray
+    paths: Sequence[str]
+    """Text that people know each example by."""
+    load_picture: Callable[[int], Image.Image]
+    """(example) -> the picture as it was decoded, RGB, upright."""
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether an example may have several classes."""
+        return self.labels.ndim == 2
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of every example of a split, in the order of its rows."""
+
+    metrics: Mapping[str, Any]
+    """Numbers, and tables such as `per_class`; JSON values only."""
+    table: pa.Table
+    """A row an example."""
+    answers: ClassificationAnswers
+    """The same for drawing."""
+
+
+class Predictor(Protocol):
+    """A saved model that answers for files it has never seen."""
+
+    def __call__(self, paths: Sequence[Path], *, batch_size: int) -> Iterator[Mapping[str, Any]]:
+        """One row a file, in order; the row of an unreadable file holds its `error`."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of training, as the workflow uses it.
+
+    `settings` is an instance of the task's own Settings, `splits` what its `prepare` returned; only the task
+    itself looks inside them.
+    """
+
+    name: str
+    arguments_class: type[TrainingArguments]
+    file_suffixes: frozenset[str]
+    """Endings of the files that `predict` looks for in a folder, such as `.png`."""
+    training_defaults: Callable[[Any], Mapping[str, Any]]
+    """(settings) -> TrainingArguments that differ from the library's defaults."""
+    shown_metrics: tuple[str, ...]
+    """Figures shown while training and at its end, without the prefix `eval_`."""
+    open_weights: Callable[[Any], Any]
+    """(settings) -> configuration and tensors; fails before any data is read."""
+    prepare: Callable[[Any], Splits]
+    """(settings) -> checked rows of both splits."""
+    prepare_rows: Callable[[Any, Any, Any], Splits]
+    """(settings, source or None for the recipe's validation, saved model) -> rows to measure it on."""
+    build_model: Callable[[Any, Any, Any], PreTrainedModel]
+    """(settings, opened weights, splits) -> the model to train."""
+    load_model: Callable[[Path], PreTrainedModel]
+    """(model folder) -> the saved model."""
+    build_trainer: Callable[[Any, Any, Any, TrainingArguments, bool], Trainer]
+    """(settings, model, splits, arguments, trust remote code) -> the trainer."""
+    compute_predictions: Callable[[Any, Any], Predictions]
+    """(trainer, splits) -> metrics and table of the validation rows."""
+    load_predictor: Callable[[Path], Predictor]
+    """(model folder) -> a predictor for new files."""

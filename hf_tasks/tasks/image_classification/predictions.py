@@ -1,0 +1,119 @@
+"""What a person reads of a classifier's answers: classes and probabilities, for tables and for new files.
+
+Legend of axes: N examples, C classes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import expit, softmax
+from transformers import TimmWrapperForImageClassification, TimmWrapperImageProcessor
+
+from hf_tasks.errors import DataError
+from hf_tasks.images.decode import load_rgb
+from hf_tasks.images.transform import ValidationTransform
+
+SHOWN_CLASSES = 20
+HIGHEST = 5
+
+
+def probabilities(logits_NC: np.ndarray, *, is_multilabel: bool) -> np.ndarray:
+    """Sigmoid of each logit for several classes per picture, else softmax over them; float64 (N, C)."""
+    logits = logits_NC.astype(np.float64)
+    return expit(logits) if is_multilabel else softmax(logits, axis=1)
+
+
+def decided_classes(probabilities_NC: np.ndarray, *, is_multilabel: bool) -> np.ndarray:
+    """The decision: (N, C) of 0 and 1 at probability 0.5 for several classes, else (N,) class indices."""
+    return (probabilities_NC >= 0.5).astype(np.int64) if is_multilabel else probabilities_NC.argmax(axis=1)
+
+
+def class_texts(decisions: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """Decisions or labels as people write them: a class name, or names joined by `|`."""
+    if decisions.ndim == 1:
+        return [class_names[index] for index in decisions.tolist()]
+    return ["|".join(class_names[index] for index in np.flatnonzero(row).tolist()) for row in decisions]
+
+
+def answer_columns(
+    probabilities_NC: np.ndarray, class_names: Sequence[str], *, is_multilabel: bool
+) -> dict[str, list[Any]]:
+    """Columns `predicted`, its `probability` (one class per picture), then the probabilities.
+
+    Up to 20 classes have a column `probability_NAME` each; of more, the five highest are given as
+    `class_1`, `probability_1` and so on.
+    """
+    decisions = decided_classes(probabilities_NC, is_multilabel=is_multilabel)
+    columns: dict[str, list[Any]] = {"predicted": class_texts(decisions, class_names)}
+    if not is_multilabel:
+        columns["probability"] = probabilities_NC.max(axis=1).tolist()
+    if len(class_names) <= SHOWN_CLASSES:
+        each = {f"probability_{name}": probabilities_NC[:, i].tolist() for i, name in enumerate(class_names)}
+        return {**columns, **each}
+    order = np.argsort(-probabilities_NC, axis=1, kind="stable")[:, :HIGHEST]
+    for place in range(HIGHEST):
+        index = order[:, place : place + 1]
+        columns[f"class_{place + 1}"] = class_texts(index[:, 0], class_names)
+        columns[f"probability_{place + 1}"] = np.take_along_axis(probabilities_NC, index, axis=1)[
+            :, 0
+        ].tolist()
+    return columns
+
+
+class ClassifierPredictor:
+    """A saved classifier for picture files; reads ahead in threads while the network works."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load a model folder; the picture preparation is the one saved with the model."""
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = TimmWrapperForImageClassification.from_pretrained(folder).to(self.device).eval()
+        self.transform = ValidationTransform(TimmWrapperImageProcessor.from_pretrained(folder))
+        self.class_names = [
+            self.model.config.id2label[index] for index in range(self.model.config.num_labels)
+        ]
+        self.is_multilabel = self.model.config.problem_type == "multi_label_classification"
+
+    def __call__(self, paths: Sequence[Path], *, batch_size: int) -> Iterator[Mapping[str, Any]]:
+        """One row a file, in order; the row of an unreadable file holds its `error`."""
+        batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
+        with ThreadPoolExecutor() as pool:
+            coming = [pool.submit(self._read, path) for path in batches[0]] if batches else []
+            for number, batch in enumerate(batches):
+                pictures = [future.result() for future in coming]
+                following = batches[number + 1] if number + 1 < len(batches) else []
+                coming = [pool.submit(self._read, path) for path in following]
+                yield from self._rows(batch, pictures)
+
+    def _read(self, path: Path) -> torch.Tensor | DataError:
+        try:
+            return self.transform(load_rgb({"path": str(path), "bytes": None}))
+        except DataError as error:
+            return error
+
+    def _rows(
+        self, paths: Sequence[Path], pictures: Sequence[torch.Tensor | DataError]
+    ) -> Iterator[dict[str, Any]]:
+        readable = [picture for picture in pictures if isinstance(picture, torch.Tensor)]
+        answers = self._answers(readable)
+        position = 0
+        for path, picture in zip(paths, pictures, strict=True):
+            if isinstance(picture, DataError):
+                yield {"path": str(path), **dict.fromkeys(answers), "error": str(picture)}
+            else:
+                answer = {name: values[position] for name, values in answers.items()}
+                yield {"path": str(path), **answer, "error": None}
+                position += 1
+
+    def _answers(self, pictures: Sequence[torch.Tensor]) -> dict[str, list[Any]]:
+        logits_NC = np.zeros((0, len(self.class_names)), dtype=np.float32)
+        if pictures:
+            with torch.inference_mode():
+                logits_NC = (
+                    self.model(torch.stack(list(pictures)).to(self.device)).logits.float().cpu().numpy()
+                )
+        found = probabilities(logits_NC, is_multilabel=self.is_multilabel)
+        return answer_columns(found, self.class_names, is_multilabel=self.is_multilabel)

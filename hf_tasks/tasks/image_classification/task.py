@@ -1,0 +1,177 @@
+"""Image classification as a value: the functions that a run calls, in the order it calls them."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+from transformers import TimmWrapperForImageClassification, TrainingArguments
+
+from hf_tasks.contract import ClassificationAnswers, Predictions, Task
+from hf_tasks.data.folders import PICTURE_SUFFIXES
+from hf_tasks.data.sources import Source
+from hf_tasks.images.augmentation import require_augmentation
+from hf_tasks.images.backbone import OpenedWeights, open_weights, require_buildable
+from hf_tasks.images.decode import load_rgb
+from hf_tasks.metrics.classification import compute_multiclass, compute_multilabel
+from hf_tasks.metrics.modules import compute_further, load_further_metrics
+from hf_tasks.tasks.image_classification.data import ClassificationSplits, prepare_rows, prepare_splits
+from hf_tasks.tasks.image_classification.losses import build_loss, per_example_losses
+from hf_tasks.tasks.image_classification.model import build_classifier
+from hf_tasks.tasks.image_classification.predictions import (
+    ClassifierPredictor,
+    answer_columns,
+    class_texts,
+    decided_classes,
+    probabilities,
+)
+from hf_tasks.tasks.image_classification.settings import Settings
+from hf_tasks.tasks.image_classification.trainer import ImageClassificationTrainer
+
+SPEED = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
+
+
+def training_defaults(settings: Settings) -> Mapping[str, Any]:
+    """TrainingArguments that suit fine-tuning of timm networks; workers leave a core to training."""
+    return {
+        "num_train_epochs": 10,
+        "per_device_train_batch_size": 32,
+        "per_device_eval_batch_size": 64,
+        "learning_rate": 5e-4,
+        "weight_decay": 0.05,
+        "lr_scheduler_type": "cosine",
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "accuracy" if settings.data.columns.labels is None else "average_precision",
+        "greater_is_better": True,
+        "logging_steps": 50,
+        "report_to": "none",
+        "remove_unused_columns": False,
+        "dataloader_num_workers": min(8, (os.cpu_count() or 1) // 2),
+    }
+
+
+def open_settings(settings: Settings) -> OpenedWeights:
+    """Read weights and augmentation, and build the network once: what needs no data fails before it."""
+    require_augmentation(settings.augmentation)
+    model = settings.model
+    opened = open_weights(
+        model.name, pretrained=model.pretrained, weights=model.weights, image_size=model.image_size
+    )
+    require_buildable(opened)
+    return opened
+
+
+def build_model(
+    settings: Settings, opened: OpenedWeights, splits: ClassificationSplits
+) -> TimmWrapperForImageClassification:
+    """The classifier for the classes of the training rows."""
+    return build_classifier(
+        opened,
+        class_names=splits.class_names,
+        is_multilabel=splits.is_multilabel,
+        drop_rate=settings.model.drop_rate,
+    )
+
+
+def rows_for(
+    settings: Settings, source: Source | None, model: TimmWrapperForImageClassification
+) -> ClassificationSplits:
+    """Rows to measure a saved model on, with the classes that the model knows."""
+    chosen = source or settings.data.validation
+    if isinstance(chosen, float):
+        return replace(prepare_splits(settings), train=None)
+    config = model.config
+    class_names = tuple(config.id2label[index] for index in range(config.num_labels))
+    is_multilabel = config.problem_type == "multi_label_classification"
+    rows = prepare_rows(
+        chosen,
+        settings.data.columns,
+        class_names=class_names,
+        is_multilabel=is_multilabel,
+    )
+    return ClassificationSplits(None, rows, class_names, is_multilabel, {})
+
+
+def build_trainer(
+    settings: Settings,
+    model: TimmWrapperForImageClassification,
+    splits: ClassificationSplits,
+    arguments: TrainingArguments,
+    trust_remote_code: bool,
+) -> ImageClassificationTrainer:
+    """The trainer with the loss and metrics of the recipe."""
+    further = load_further_metrics(
+        settings.metrics, trust_remote_code=trust_remote_code, is_multilabel=splits.is_multilabel
+    )
+    loss = None
+    if splits.train is not None:
+        labels = splits.labels(splits.train)
+        # Truth against truth: a metric that cannot be used says so now, not after an epoch.
+        compute_further(further, labels, labels)
+        loss = build_loss(
+            settings.loss,
+            class_names=splits.class_names,
+            train_labels=labels,
+            is_multilabel=splits.is_multilabel,
+        )
+    return ImageClassificationTrainer(
+        model,
+        arguments,
+        train_dataset=splits.train,
+        eval_dataset=splits.validation,
+        augmentation=settings.augmentation,
+        loss=loss,
+        further_metrics=further,
+    )
+
+
+def compute_predictions(trainer: ImageClassificationTrainer, splits: ClassificationSplits) -> Predictions:
+    """All metrics of the validation rows, and a table with path, truth, decision, probabilities and loss."""
+    output = trainer.predict(splits.validation, metric_key_prefix="eval")
+    labels = output.label_ids
+    found_NC = probabilities(output.predictions, is_multilabel=splits.is_multilabel)
+    compute = compute_multilabel if splits.is_multilabel else compute_multiclass
+    metrics = {
+        **{name.removeprefix("eval_"): value for name, value in output.metrics.items() if name not in SPEED},
+        **compute(found_NC, labels, class_names=splits.class_names),
+    }
+    losses_N = per_example_losses(trainer.plain_loss, output.predictions, labels).numpy()
+    paths = splits.validation["path"][:]
+    table = pa.table(
+        {
+            "path": paths,
+            "true": class_texts(labels, splits.class_names),
+            **answer_columns(found_NC, splits.class_names, is_multilabel=splits.is_multilabel),
+            "loss": losses_N,
+        }
+    )
+    answers = ClassificationAnswers(
+        class_names=splits.class_names,
+        labels=labels,
+        probabilities_NC=found_NC,
+        decisions=decided_classes(found_NC, is_multilabel=splits.is_multilabel),
+        losses_N=losses_N,
+        paths=paths,
+        load_picture=lambda example: load_rgb(splits.validation[example]["image"]),
+    )
+    return Predictions(metrics, table, answers)
+
+
+TASK = Task(
+    name="image-classification",
+    arguments_class=TrainingArguments,
+    file_suffixes=PICTURE_SUFFIXES,
+    training_defaults=training_defaults,
+    shown_metrics=("loss", "accuracy", "f1_macro", "average_precision"),
+    open_weights=open_settings,
+    prepare=prepare_splits,
+    prepare_rows=rows_for,
+    build_model=build_model,
+    load_model=TimmWrapperForImageClassification.from_pretrained,
+    build_trainer=build_trainer,
+    compute_predictions=compute_predictions,
+    load_predictor=ClassifierPredictor,
+)

@@ -1,0 +1,134 @@
+"""ImageClassificationTrainer: transformers.Trainer fed with rows of pictures.
+
+Legend of axes: N examples, C classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import (
+    EvalPrediction,
+    TimmWrapperForImageClassification,
+    TimmWrapperImageProcessor,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from hf_tasks.errors import UserError
+from hf_tasks.images.dataset import EpochSampler, TrainingPictures, ValidationPictures
+from hf_tasks.images.transform import ValidationTransform, build_train_transform
+from hf_tasks.metrics.classification import compute_multiclass, compute_multilabel, scalar_metrics
+from hf_tasks.metrics.modules import compute_further
+from hf_tasks.tasks.image_classification.losses import (
+    ClassificationLoss,
+    binary_cross_entropy,
+    cross_entropy,
+    per_example_losses,
+)
+from hf_tasks.tasks.image_classification.predictions import decided_classes, probabilities
+
+
+class ImageClassificationTrainer(Trainer):
+    """Trains and measures a timm classifier on rows of pictures.
+
+    What a training picture looks like depends on the seed, the epoch and its row alone, so batch size,
+    worker count and resuming change nothing. Evaluation counts every row once, and its loss is the plain
+    (binary) cross entropy whatever loss was trained with, so that runs compare.
+    """
+
+    def __init__(
+        self,
+        model: TimmWrapperForImageClassification,
+        args: TrainingArguments,
+        *,
+        train_dataset: datasets.Dataset | None = None,
+        eval_dataset: datasets.Dataset | None = None,
+        augmentation: str = "light",
+        loss: Callable[..., torch.Tensor] | None = None,
+        further_metrics: Sequence[evaluate.Metric] = (),
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        """Rows hold `image` (datasets.Image, not decoded) and `label` (int) or `labels` (C floats, 0 or 1).
+
+        Args:
+            model: its config names classes, problem type and picture preparation.
+            args: of transformers.
+            train_dataset: rows to train on.
+            eval_dataset: rows to validate with.
+            augmentation: none, light, medium, hard, or the path of a YAML file.
+            loss: called as loss(outputs, labels, num_items_in_batch=...); left out: (binary) cross entropy.
+            further_metrics: of the evaluate library, computed from decisions.
+            callbacks: of transformers.
+        """
+        config = model.config
+        self.is_multilabel = config.problem_type == "multi_label_classification"
+        self.class_names = [config.id2label[index] for index in range(config.num_labels)]
+        self.plain_loss = ClassificationLoss(binary_cross_entropy if self.is_multilabel else cross_entropy)
+        self.further_metrics = further_metrics
+        self._label_column = "labels" if self.is_multilabel else "label"
+        image_processor = TimmWrapperImageProcessor(config.pretrained_cfg, architecture=config.architecture)
+        self._validation_transform = ValidationTransform(image_processor)
+        if train_dataset is not None:
+            transform = build_train_transform(augmentation, image_processor, seed=args.seed)
+            train_dataset = TrainingPictures(train_dataset, transform, label_column=self._label_column)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            compute_loss_func=loss or self.plain_loss,
+            compute_metrics=self._compute_metrics,
+            callbacks=list(callbacks),
+        )
+
+    def get_eval_dataloader(self, eval_dataset: datasets.Dataset | str | None = None) -> DataLoader:
+        """Batches of the rows to validate with."""
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        return super().get_eval_dataloader(self._pictures(rows))
+
+    def get_test_dataloader(self, test_dataset: datasets.Dataset) -> DataLoader:
+        """Batches of other rows."""
+        return super().get_test_dataloader(self._pictures(test_dataset))
+
+    def prediction_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[None, torch.Tensor, torch.Tensor]:
+        """Logits and labels; no loss, as a mean of batch means would depend on the batch size."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            logits_NC = model(pixel_values=inputs["pixel_values"]).logits
+        return None, logits_NC.detach().float(), inputs["labels"]
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return EpochSampler(len(self.train_dataset), seed=seed)
+
+    def _pictures(self, rows: datasets.Dataset) -> ValidationPictures:
+        return ValidationPictures(rows, self._validation_transform, label_column=self._label_column)
+
+    def _compute_metrics(self, evaluated: EvalPrediction) -> Mapping[str, Any]:
+        logits_NC, labels = evaluated.predictions, evaluated.label_ids
+        if not np.isfinite(logits_NC).all():
+            raise UserError(
+                f"training: the model's outputs are not finite after step {self.state.global_step}; "
+                "lower training.learning_rate, or train without fp16"
+            )
+        found_NC = probabilities(logits_NC, is_multilabel=self.is_multilabel)
+        compute = compute_multilabel if self.is_multilabel else compute_multiclass
+        decisions = decided_classes(found_NC, is_multilabel=self.is_multilabel)
+        losses_N = per_example_losses(self.plain_loss, logits_NC, labels)
+        return {
+            "loss": losses_N.double().mean().item(),
+            **scalar_metrics(compute(found_NC, labels, class_names=self.class_names)),
+            **compute_further(self.further_metrics, decisions, labels),
+        }
