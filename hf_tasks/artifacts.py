@@ -1,0 +1,59 @@
+"""The files that one run leaves, by name."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Paths of one run folder; nothing is created by asking for them."""
+
+    folder: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe with its overrides, which re-runs the run."""
+        return self.folder / "recipe.yaml"
+
+    @property
+    def model(self) -> Path:
+        """The best model, as transformers saves it."""
+        return self.folder / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The n best checkpoints and the last."""
+        return self.folder / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """Figures of the best model on the validation rows."""
+        return self.folder / "metrics.json"
+
+    @property
+    def predictions(self) -> Path:
+        """A row per validation example."""
+        return self.folder / "predictions.csv"
+
+    @property
+    def data(self) -> Path:
+        """Counts, classes and fingerprint of the rows."""
+        return self.folder / "data.json"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and machine."""
+        return self.folder / "environment.json"
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON that people can read, aside first, so that a crash leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(
+        json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    aside.replace(path)

@@ -1,0 +1,212 @@
+"""The program `hf-tasks`; heavy libraries are imported by the command that needs them."""
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from hf_tasks.errors import UserError
+
+app = typer.Typer(
+    help="From pictures or texts to a trained, measured and delivered model, with one readable recipe.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+recipes_app = typer.Typer(
+    help="List, show or copy the recipes that come with the program.", no_args_is_help=True
+)
+app.add_typer(recipes_app, name="recipes")
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+RunFolder = Annotated[Path, typer.Argument(help="Folder that `train` has written, such as runs/flowers.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Allow `metrics:` to fetch and run code of the Hub.")
+]
+
+
+def main() -> None:
+    """Run the program: exit code 0 done, 2 the user can mend it, 1 a bug of ours."""
+    _quiet_libraries()
+    try:
+        app()
+    except UserError as error:
+        if _is_first_process():
+            errors.print("[bold red]error:[/]", end=" ")
+            errors.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(2)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML).")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="training.num_train_epochs=3")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Stop after two steps of everything; keep nothing.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the last checkpoint, if any.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
+    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Train a model as the recipe says, measure it and save it."""
+    from hf_tasks.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    from hf_tasks import workflow
+
+    if check:
+        workflow.check(loaded, trust_remote_code=trust_remote_code, console=console)
+        _say(f"check passed: {recipe} trains, evaluates and saves")
+        return
+    artifacts = workflow.run(
+        loaded, resume=resume, overwrite=overwrite, trust_remote_code=trust_remote_code, console=console
+    )
+    _show_metrics(artifacts.metrics)
+    _say(f"results: {artifacts.folder}  (model/ metrics.json predictions.csv recipe.yaml)")
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Table or folder of classes to measure on; left out: the recipe's validation."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that picture paths in the table start from.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the figures; left out: RUN/evaluation.")
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Measure a finished run again, on its validation rows or on other data."""
+    from hf_tasks import workflow
+    from hf_tasks.data.sources import FolderSource, TableSource
+
+    source: FolderSource | TableSource | None = None
+    if data is not None and data.is_dir():
+        source = FolderSource(folder=str(data))
+    elif data is not None:
+        source = TableSource(table=str(data), images=None if images is None else str(images))
+    artifacts = workflow.evaluate(
+        run, source, out=out or run / "evaluation", trust_remote_code=trust_remote_code, console=console
+    )
+    _show_metrics(artifacts.metrics)
+    _say(f"results: {artifacts.folder}  (metrics.json predictions.csv)")
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    inputs: Annotated[list[Path], typer.Argument(help="Files, or folders that are searched through.")],
+    out: Annotated[Path, typer.Option(help="File to write: .csv, .jsonl or .parquet.")],
+    batch_size: Annotated[int, typer.Option(min=1, help="Inputs per step.")] = 32,
+) -> None:
+    """Answer for new files, one row each; exit code 2 if some could not be read."""
+    from hf_tasks.prediction import predict_files
+
+    done, broken = predict_files(run, inputs, out, batch_size=batch_size, console=console)
+    _say(f"{done} predicted: {out}")
+    if broken:
+        raise UserError(
+            f"{broken} of {done + broken} files could not be read; their rows in {out} hold the error"
+        )
+
+
+@recipes_app.command("list")
+def list_recipes() -> None:
+    """Name the recipes, a line each."""
+    from hf_tasks.recipe.gallery import recipe_names
+
+    for name, title in recipe_names().items():
+        console.print(f"{name:40}{title}", markup=False, soft_wrap=True)
+
+
+@recipes_app.command("show")
+def show_recipe(name: Annotated[str, typer.Argument(help="A name of `recipes list`.")]) -> None:
+    """Print a recipe."""
+    from hf_tasks.recipe.gallery import recipe_path
+
+    typer.echo(recipe_path(name).read_text(encoding="utf-8"), nl=False)
+
+
+@recipes_app.command("copy")
+def copy_recipe(
+    name: Annotated[str, typer.Argument(help="A name of `recipes list`.")],
+    target: Annotated[Path, typer.Argument(help="File or folder to write.")] = Path(),
+) -> None:
+    """Copy a recipe to make it yours, with the schema that editors check it by."""
+    from hf_tasks.recipe.gallery import copy_recipe as copy
+
+    _say(f"written: {copy(name, target)}")
+
+
+@app.command()
+def sample(
+    name: Annotated[str, typer.Argument(help="digits or digits-multilabel.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+) -> None:
+    """Write a small real data set in the layout that users have."""
+    from hf_tasks.data.samples import SAMPLES
+
+    if name not in SAMPLES:
+        raise UserError(f"sample: no sample '{name}'; wanted one of {', '.join(SAMPLES)}")
+    SAMPLES[name](folder)
+    _say(f"written: {folder}")
+
+
+@app.command()
+def schema(task: Annotated[str, typer.Argument(help="Task, such as image-classification.")]) -> None:
+    """Print the JSON Schema of a task's recipes, for editors."""
+    from hf_tasks.recipe import recipe_schema
+
+    typer.echo(json.dumps(recipe_schema(task), indent=2))
+
+
+def _show_metrics(path: Path) -> None:
+    if not _is_first_process():
+        return
+    from rich.table import Table
+
+    table = Table("metric", "value")
+    for name, value in json.loads(path.read_text(encoding="utf-8")).items():
+        if isinstance(value, float):
+            table.add_row(name, f"{value:.4f}")
+    console.print(table)
+
+
+def _say(text: str) -> None:
+    if _is_first_process():
+        console.print(text, markup=False, soft_wrap=True)
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _quiet_libraries() -> None:
+    """Hide what the user cannot act on; a variable that is set already wins."""
+    for name, value in {
+        "DATASETS_VERBOSITY": "error",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_VERBOSITY": "error",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }.items():
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")

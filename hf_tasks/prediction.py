@@ -1,0 +1,109 @@
+"""Answers of a saved model for new files, streamed to a csv, jsonl or parquet file."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.json
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import track
+
+from hf_tasks.artifacts import Artifacts
+from hf_tasks.errors import UserError
+from hf_tasks.recipe import load_recipe
+from hf_tasks.registry import load_task
+
+Row = Mapping[str, Any]
+
+
+def predict_files(
+    run_folder: Path, inputs: list[Path], out: Path, *, batch_size: int, console: Console
+) -> tuple[int, int]:
+    """Write a row per file and count those that were answered and those that could not be read.
+
+    Args:
+        run_folder: a finished run.
+        inputs: files, or folders that are searched through.
+        out: .csv, .jsonl or .parquet file; written aside and renamed at the end.
+        batch_size: files per step of the model.
+        console: where progress is shown.
+
+    Raises:
+        UserError: no finished run, no files, or an ending that is not known.
+    """
+    writer = WRITERS.get(out.suffix.lower())
+    if writer is None:
+        raise UserError(f"--out: {out} ends in '{out.suffix}'; wanted one of {', '.join(WRITERS)}")
+    artifacts = Artifacts(run_folder)
+    if not artifacts.recipe.is_file() or not artifacts.model.is_dir():
+        raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
+    task = load_task(load_recipe(artifacts.recipe).task)
+    paths = list(_files(inputs, task.file_suffixes))
+    predictor = task.load_predictor(artifacts.model)
+    broken = 0
+    with writer(out) as write:
+        rows = predictor(paths, batch_size=batch_size)
+        for row in track(rows, "predicting", total=len(paths), console=console, transient=True):
+            broken += row["error"] is not None
+            write(row)
+    return len(paths) - broken, broken
+
+
+def _files(inputs: list[Path], suffixes: frozenset[str]) -> Iterator[Path]:
+    for path in inputs:
+        if path.is_dir():
+            files = (file for file in path.rglob("*") if not file.name.startswith("."))
+            found = sorted(file for file in files if file.suffix.lower() in suffixes)
+            if not found:
+                raise UserError(f"{path}: no files here that end in {', '.join(sorted(suffixes))}")
+            yield from found
+        elif path.exists():
+            yield path
+        else:
+            raise UserError(f"{path}: no such file or folder")
+
+
+@contextmanager
+def _csv_writer(path: Path) -> Iterator[Callable[[Row], None]]:
+    with _aside(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+
+        def write(row: Row) -> None:
+            if file.tell() == 0:
+                writer.writerow(row)
+            writer.writerow(row.values())
+
+        yield write
+
+
+@contextmanager
+def _jsonl_writer(path: Path) -> Iterator[Callable[[Row], None]]:
+    with _aside(path) as part, part.open("w", encoding="utf-8") as file:
+        yield lambda row: print(json.dumps(row, ensure_ascii=False), file=file)
+
+
+@contextmanager
+def _parquet_writer(path: Path) -> Iterator[Callable[[Row], None]]:
+    """Goes through lines of JSON, as the type of a column is known for sure only at the end."""
+    lines = path.with_name(f".{path.name}.jsonl")
+    with _jsonl_writer(lines) as write:
+        yield write
+    with _aside(path) as part:
+        pq.write_table(pyarrow.json.read_json(lines), part)
+    lines.unlink()
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A path to write to, renamed to `path` when all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    yield part
+    part.replace(path)
+
+
+WRITERS = {".csv": _csv_writer, ".jsonl": _jsonl_writer, ".parquet": _parquet_writer}

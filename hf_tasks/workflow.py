@@ -1,0 +1,240 @@
+"""The whole way from a recipe to a trained, measured and saved model, top to bottom."""
+
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow.csv
+from rich.console import Console
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from hf_tasks.artifacts import Artifacts, write_json
+from hf_tasks.callbacks.checkpoints import (
+    KeepCheckpoints,
+    last_complete_checkpoint,
+    remove_incomplete_checkpoints,
+)
+from hf_tasks.callbacks.progress import ShowProgress
+from hf_tasks.contract import Predictions, Task
+from hf_tasks.data.sources import Source
+from hf_tasks.errors import RecipeError, UserError
+from hf_tasks.recipe import Recipe, load_recipe
+from hf_tasks.recipe.arguments import build_arguments
+from hf_tasks.registry import load_task
+
+LIBRARIES = ("hf_tasks", "torch", "transformers", "timm", "datasets", "accelerate", "albumentations", "numpy")
+TWO_STEPS = {
+    "max_steps": 2,
+    "eval_strategy": "steps",
+    "eval_steps": 2,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "logging_steps": 1,
+}
+
+
+def run(
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    trust_remote_code: bool = False,
+    console: Console | None = None,
+) -> Artifacts:
+    """Train, measure and save what a recipe describes.
+
+    Args:
+        recipe: what load_recipe returned.
+        resume: continue from the last whole checkpoint, if the output folder has one.
+        overwrite: replace an earlier run in the output folder.
+        trust_remote_code: allow the recipe's `metrics` to fetch and run code of the Hub.
+        console: where progress is shown.
+
+    Raises:
+        RecipeError: the output folder holds a run, or TrainingArguments refuse a value.
+        DataError: rows or pictures are not usable.
+        ModelError: weights cannot be had.
+    """
+    task, arguments = _task_and_arguments(recipe)
+    artifacts = Artifacts(recipe.output)
+    with arguments.main_process_first(local=False):
+        if arguments.process_index == 0:
+            _open_output(recipe, artifacts, resume=resume, overwrite=overwrite)
+    _fit(recipe, task, arguments, trust_remote_code=trust_remote_code, console=console or Console())
+    return artifacts
+
+
+def check(recipe: Recipe, *, trust_remote_code: bool = False, console: Console | None = None) -> None:
+    """Two steps of everything that run does, in a folder of its own that is removed.
+
+    Raises:
+        UserError: what run would raise.
+    """
+    aside = recipe.output.with_name(f".{recipe.output.name}.check")
+    short = replace(recipe, output=aside, training={**recipe.training, **TWO_STEPS})
+    task, arguments = _task_and_arguments(short)
+    try:
+        _fit(
+            short,
+            task,
+            arguments,
+            trust_remote_code=trust_remote_code,
+            console=console or Console(),
+            rows=2 * arguments.train_batch_size,
+        )
+    finally:
+        if arguments.process_index == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def evaluate(
+    run_folder: Path,
+    source: Source | None = None,
+    *,
+    out: Path,
+    trust_remote_code: bool = False,
+    console: Console | None = None,
+) -> Artifacts:
+    """Measure a run's model again, on its validation rows or on others.
+
+    Args:
+        run_folder: what run returned, on disk.
+        source: rows to measure on; None takes the recipe's validation rows.
+        out: folder for metrics.json and predictions.csv.
+        trust_remote_code: allow the recipe's `metrics` to fetch and run code of the Hub.
+        console: where progress is shown.
+
+    Raises:
+        UserError: the folder holds no finished run, or the rows are not usable.
+    """
+    artifacts = Artifacts(run_folder)
+    if not artifacts.model.is_dir():
+        raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
+    recipe = replace(load_recipe(artifacts.recipe), output=out)
+    task, arguments = _task_and_arguments(recipe)
+    model = task.load_model(artifacts.model)
+    rows = task.prepare_rows(recipe.settings, source, model)
+    trainer = task.build_trainer(recipe.settings, model, rows, arguments, trust_remote_code)
+    _add_callbacks(trainer, recipe, task, console or Console())
+    predictions = task.compute_predictions(trainer, rows)
+    if arguments.process_index == 0:
+        _write_predictions(Artifacts(out), predictions, {})
+    return Artifacts(out)
+
+
+def _task_and_arguments(recipe: Recipe) -> tuple[Task, TrainingArguments]:
+    task = load_task(recipe.task)
+    arguments = build_arguments(
+        recipe, arguments_class=task.arguments_class, defaults=task.training_defaults(recipe.settings)
+    )
+    if arguments.n_gpu > 1:
+        raise UserError(
+            f"{arguments.n_gpu} GPUs are visible to one process; start one process a GPU with "
+            "`accelerate launch -m hf_tasks train RECIPE`, or show one GPU: CUDA_VISIBLE_DEVICES=0"
+        )
+    return task, arguments
+
+
+def _open_output(recipe: Recipe, artifacts: Artifacts, *, resume: bool, overwrite: bool) -> None:
+    if artifacts.recipe.is_file():
+        if overwrite:
+            shutil.rmtree(artifacts.folder)
+        elif not resume:
+            raise RecipeError(
+                [
+                    f"output: {artifacts.folder} already holds a run; continue it with --resume, replace it "
+                    "with --overwrite, or name another folder: output=runs/NAME"
+                ]
+            )
+    elif artifacts.folder.is_dir() and any(artifacts.folder.iterdir()):
+        raise RecipeError([f"output: {artifacts.folder} is not empty and holds no run; name another folder"])
+    remove_incomplete_checkpoints(artifacts.checkpoints)
+
+
+def _fit(
+    recipe: Recipe,
+    task: Task,
+    arguments: TrainingArguments,
+    *,
+    trust_remote_code: bool,
+    console: Console,
+    rows: int | None = None,
+) -> None:
+    """Train and leave all artifacts; `rows` limits both splits."""
+    artifacts = Artifacts(recipe.output)
+    with arguments.main_process_first(local=False):
+        weights = task.open_weights(recipe.settings)
+        splits = task.prepare(recipe.settings)
+    if rows is not None:
+        splits = splits.head(rows)
+    set_seed(arguments.seed)
+    model = task.build_model(recipe.settings, weights, splits)
+    trainer = task.build_trainer(recipe.settings, model, splits, arguments, trust_remote_code)
+    _add_callbacks(trainer, recipe, task, console)
+    if arguments.process_index == 0:
+        _write_start(artifacts, recipe, arguments, splits.facts)
+    checkpoint = last_complete_checkpoint(artifacts.checkpoints)
+    trained = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    _save_model(trainer, artifacts.model)
+    predictions = task.compute_predictions(trainer, splits)
+    if arguments.process_index == 0:
+        best_step = trainer.state.best_global_step or trainer.state.global_step
+        facts = {"epochs": trainer.state.epoch, "steps": trainer.state.global_step, "best_step": best_step}
+        _write_predictions(artifacts, predictions, {"training": {**facts, **_speed(trained.metrics)}})
+
+
+def _add_callbacks(trainer: Trainer, recipe: Recipe, task: Task, console: Console) -> None:
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(KeepCheckpoints(recipe.checkpoints.keep_best))
+    trainer.add_callback(ShowProgress(console, task.shown_metrics))
+    if recipe.early_stopping is not None:
+        stopping = recipe.early_stopping
+        trainer.add_callback(EarlyStoppingCallback(stopping.patience, stopping.threshold))
+
+
+def _write_start(
+    artifacts: Artifacts, recipe: Recipe, arguments: TrainingArguments, facts: Mapping[str, Any]
+) -> None:
+    artifacts.folder.mkdir(parents=True, exist_ok=True)
+    artifacts.recipe.write_text(recipe.text, encoding="utf-8")
+    write_json(artifacts.data, facts)
+    environment = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(arguments.device),
+        "processes": arguments.world_size,
+        **{name: version(name) for name in LIBRARIES},
+    }
+    write_json(artifacts.environment, environment)
+
+
+def _save_model(trainer: Trainer, folder: Path) -> None:
+    trainer.save_model(str(folder))
+    if trainer.args.process_index == 0:
+        # A pickle of ours has no place in a model that others load.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+
+
+def _speed(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {
+        "loss": metrics["train_loss"],
+        "seconds": metrics["train_runtime"],
+        "examples_per_second": metrics["train_samples_per_second"],
+    }
+
+
+def _write_predictions(artifacts: Artifacts, predictions: Predictions, further: Mapping[str, Any]) -> None:
+    write_json(artifacts.metrics, {**predictions.metrics, **further})
+    pyarrow.csv.write_csv(predictions.table, artifacts.predictions)
