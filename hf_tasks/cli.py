@@ -97,6 +97,8 @@ def evaluate(
     from hf_tasks import workflow
     from hf_tasks.data.sources import FolderSource, TableSource
 
+    if images is not None and (data is None or data.is_dir()):
+        raise UserError("--images: only a table given by --data has picture paths to start from there")
     source: FolderSource | TableSource | None = None
     if data is not None and data.is_dir():
         source = FolderSource(folder=str(data))
@@ -119,7 +121,7 @@ def predict(
     """Answer for new files, one row each; exit code 2 if some could not be read."""
     from hf_tasks.prediction import predict_files
 
-    done, broken = predict_files(run, inputs, out, batch_size=batch_size, console=console)
+    done, broken = predict_files(run, inputs, out, batch_size=batch_size)
     _say(f"{done} predicted: {out}")
     if broken:
         raise UserError(

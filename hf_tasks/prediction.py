@@ -9,10 +9,9 @@ from typing import Any
 
 import pyarrow.json
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import track
 
 from hf_tasks.artifacts import Artifacts
+from hf_tasks.data.inspect import slow_progress
 from hf_tasks.errors import UserError
 from hf_tasks.recipe import load_recipe
 from hf_tasks.registry import load_task
@@ -20,9 +19,7 @@ from hf_tasks.registry import load_task
 Row = Mapping[str, Any]
 
 
-def predict_files(
-    run_folder: Path, inputs: list[Path], out: Path, *, batch_size: int, console: Console
-) -> tuple[int, int]:
+def predict_files(run_folder: Path, inputs: list[Path], out: Path, *, batch_size: int) -> tuple[int, int]:
     """Write a row per file and count those that were answered and those that could not be read.
 
     Args:
@@ -30,7 +27,6 @@ def predict_files(
         inputs: files, or folders that are searched through.
         out: .csv, .jsonl or .parquet file; written aside and renamed at the end.
         batch_size: files per step of the model.
-        console: where progress is shown.
 
     Raises:
         UserError: no finished run, no files, or an ending that is not known.
@@ -45,11 +41,11 @@ def predict_files(
     paths = list(_files(inputs, task.file_suffixes))
     predictor = task.load_predictor(artifacts.model)
     broken = 0
-    with writer(out) as write:
-        rows = predictor(paths, batch_size=batch_size)
-        for row in track(rows, "predicting", total=len(paths), console=console, transient=True):
+    with writer(out) as write, slow_progress("Predicting", len(paths)) as advance:
+        for row in predictor(paths, batch_size=batch_size):
             broken += row["error"] is not None
             write(row)
+            advance(1)
     return len(paths) - broken, broken
 
 

@@ -121,6 +121,8 @@ def evaluate(
     artifacts = Artifacts(run_folder)
     if not artifacts.model.is_dir():
         raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
+    if Artifacts(out).recipe.exists():
+        raise UserError(f"--out: {out} holds a run, whose figures stay; name another folder")
     recipe = replace(load_recipe(artifacts.recipe), output=out)
     task, arguments = _task_and_arguments(recipe)
     model = task.load_model(artifacts.model)
@@ -130,6 +132,7 @@ def evaluate(
     predictions = task.compute_predictions(trainer, rows)
     if arguments.process_index == 0:
         _write_predictions(Artifacts(out), predictions, {})
+        Artifacts(out).checkpoints.rmdir()  # the Trainer made it, nothing was trained
     return Artifacts(out)
 
 

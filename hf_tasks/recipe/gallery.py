@@ -21,18 +21,19 @@ def recipe_names() -> dict[str, str]:
 
 
 def recipe_path(name: str) -> Path:
-    """The file of a recipe.
+    """The file of a recipe; `digits` will do for `image_classification/digits` while no other ends so.
 
     Raises:
         UserError: no recipe has this name.
     """
-    names = recipe_names()
+    names = list(recipe_names())
     short = name.removesuffix(".yaml").removeprefix("recipes/")
-    if short not in names:
-        near = difflib.get_close_matches(short, names, n=1, cutoff=0.3)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+    meant = [known for known in names if short in (known, known.rpartition("/")[2])]
+    if len(meant) != 1:
+        near = meant or difflib.get_close_matches(short, names, n=1, cutoff=0.3)
+        hint = f"; did you mean {' or '.join(repr(known) for known in near)}?" if near else ""
         raise UserError(f"recipes: no recipe '{name}'{hint} (see `hf-tasks recipes list`)")
-    return _folder() / f"{short}.yaml"
+    return _folder() / f"{meant[0]}.yaml"
 
 
 def copy_recipe(name: str, target: Path) -> Path:

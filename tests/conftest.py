@@ -1,0 +1,76 @@
+"""Shared by many tests: the digits on disk, and one run trained on them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hf_tasks.data.samples import write_digits, write_digits_multilabel
+
+ROOT = Path(__file__).parent.parent
+# Whatever a test does wrong, it does not wait for a network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+Program = Callable[..., subprocess.CompletedProcess]
+
+
+def run_program(*arguments: object, folder: Path, environment: dict[str, str] | None = None):
+    """`hf-tasks` as a person runs it: in a folder, in a terminal of 80 columns."""
+    return subprocess.run(
+        [sys.executable, "-m", "hf_tasks", *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """A folder in which `data/digits` and `data/digits_multilabel` are, as after `hf-tasks sample`."""
+    folder = tmp_path_factory.mktemp("digits")
+    write_digits(folder / "data/digits")
+    write_digits_multilabel(folder / "data/digits_multilabel")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits_run(digits) -> Path:
+    """The run folder of the shipped digits recipe, trained by the program."""
+    done = run_program("train", ROOT / "recipes/image_classification/digits.yaml", folder=digits)
+    assert done.returncode == 0, done.stderr
+    return digits / "runs/digits"
+
+
+@pytest.fixture(scope="session")
+def multilabel_run(digits) -> Path:
+    """The run folder of the shipped recipe for several labels, trained by the program."""
+    done = run_program("train", ROOT / "recipes/image_classification/digits_multilabel.yaml", folder=digits)
+    assert done.returncode == 0, done.stderr
+    return digits / "runs/digits-multilabel"
+
+
+@pytest.fixture
+def odd_pictures(tmp_path) -> Sequence[Path]:
+    """Large JPEG files of odd sizes: one turned by its camera, one gray."""
+    from sklearn.datasets import load_sample_images
+
+    china, flower = (Image.fromarray(pixels) for pixels in load_sample_images().images)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    pictures = {
+        "wide.jpg": (china.resize((1601, 533)), {}),
+        "high.jpg": (flower.resize((419, 1283)), {}),
+        "turned.jpg": (china.resize((1211, 907)), {"exif": turned}),
+        "gray.jpg": (flower.convert("L").resize((777, 1001)), {}),
+    }
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name, (picture, options) in pictures.items():
+        picture.save(folder / name, quality=90, **options)
+    return sorted(folder.iterdir())

@@ -1,0 +1,255 @@
+"""The program as a person meets it: exit codes, messages, what it leaves."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, run_program
+
+from hf_tasks import __all__ as public_names
+
+DIGITS = ROOT / "recipes/image_classification/digits.yaml"
+HEAVY = "{'torch', 'transformers', 'datasets', 'timm', 'sklearn', 'pandas', 'numpy'}"
+
+
+def imported_by(statement: str) -> str:
+    program = f"import sys\n{statement}\nprint(sorted({HEAVY} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def test_the_package_and_the_program_import_nothing_heavy():
+    assert imported_by("import hf_tasks, hf_tasks.cli") == "[]"
+
+
+def test_reading_a_recipe_and_printing_a_schema_import_nothing_heavy():
+    statement = (
+        f"from hf_tasks.recipe import *; load_recipe({str(DIGITS)!r}); recipe_schema('image-classification')"
+    )
+
+    assert imported_by(statement) == "[]"
+
+
+def test_every_public_name_can_be_had():
+    import hf_tasks
+
+    assert all(getattr(hf_tasks, name) for name in public_names)
+    with pytest.raises(AttributeError, match="no attribute 'lode_recipe'"):
+        _ = hf_tasks.lode_recipe
+
+
+def test_help_names_the_commands(tmp_path):
+    done = run_program("--help", folder=tmp_path)
+
+    commands = {"train", "evaluate", "predict", "recipes", "sample", "schema"}
+    assert done.returncode == 0
+    assert commands <= set(re.findall(r"^│ (\w+)", done.stdout, flags=re.MULTILINE))
+
+
+def test_mistakes_of_a_recipe_are_told_together_and_without_a_traceback(tmp_path):
+    done = run_program("train", DIGITS, "training.learning_rat=1", "output=[]", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert "unknown key, did you mean 'learning_rate'?" in done.stderr
+    assert "override 'output=[]': output: found a list, wanted a text" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_values_that_training_arguments_refuse_are_a_message(tmp_path):
+    done = run_program("train", DIGITS, "training.eval_strategy=no", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert "digits.yaml: training: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_table_is_a_message(tmp_path):
+    done = run_program("train", DIGITS, folder=tmp_path)
+
+    assert done.returncode == 2
+    assert "error: data.train.table: no file data/digits/train_metadata.csv" in done.stderr
+
+
+def test_a_run_is_not_replaced_unless_that_is_said(digits, digits_run):
+    done = run_program("train", DIGITS, folder=digits)
+
+    assert done.returncode == 2
+    assert "already holds a run; continue it with --resume, replace it with --overwrite" in done.stderr
+
+
+def test_a_folder_of_other_things_is_never_a_run_folder(digits, tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters/mother.txt").write_text("dear")
+
+    done = run_program("train", DIGITS, f"output={tmp_path}/letters", "--overwrite", folder=digits)
+
+    assert done.returncode == 2
+    assert "is not empty and holds no run" in done.stderr
+    assert (tmp_path / "letters/mother.txt").read_text() == "dear"
+
+
+@pytest.mark.slow
+def test_check_trains_two_steps_and_keeps_nothing(digits):
+    before = sorted((digits / "runs").glob("*")) if (digits / "runs").exists() else []
+
+    done = run_program("train", DIGITS, "output=runs/tried", "--check", folder=digits)
+
+    assert done.returncode == 0, done.stderr
+    assert "check passed" in done.stdout
+    assert sorted((digits / "runs").glob("*")) == before
+
+
+def test_a_run_ends_with_a_table_and_says_where_the_results_are(digits, multilabel_run):
+    done = run_program("evaluate", multilabel_run, "--out", "again", folder=digits)
+
+    assert done.returncode == 0, done.stderr
+    assert "average_precision" in done.stdout
+    assert done.stdout.splitlines()[-1] == "results: again  (metrics.json predictions.csv)"
+    assert done.stderr == ""
+
+
+def test_evaluate_repeats_the_figures_of_training(digits, digits_run):
+    run_program("evaluate", digits_run, folder=digits)
+
+    trained, measured = (
+        json.loads((folder / "metrics.json").read_text())
+        for folder in (digits_run, digits_run / "evaluation")
+    )
+    assert measured == {name: value for name, value in trained.items() if name != "training"}
+    tables = [(folder / "predictions.csv").read_text() for folder in (digits_run, digits_run / "evaluation")]
+    assert tables[0] == tables[1]
+
+
+def test_evaluate_measures_on_class_folders_too(digits, digits_run, tmp_path):
+    """The same 360 pictures, listed from their folders instead of the table."""
+    done = run_program("evaluate", digits_run, "--data", "data/digits/test", "--out", tmp_path, folder=digits)
+
+    assert done.returncode == 0, done.stderr
+    found, trained = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, digits_run))
+    assert found["confusion_matrix"] == trained["confusion_matrix"]
+    assert found["loss"] == pytest.approx(trained["loss"], abs=1e-6)
+
+
+def test_evaluate_never_writes_over_a_run(digits, digits_run):
+    done = run_program("evaluate", digits_run, "--out", digits_run, folder=digits)
+
+    assert done.returncode == 2
+    assert "holds a run, whose figures stay" in done.stderr
+
+
+def test_predict_gives_the_rows_that_training_gave(digits, digits_run, tmp_path):
+    done = run_program(
+        "predict", digits_run, "data/digits/test", "--out", tmp_path / "out.csv", folder=digits
+    )
+
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out.csv").open() as file:
+        answers = {row["path"].removeprefix("data/digits/"): row for row in csv.DictReader(file)}
+    with (digits_run / "predictions.csv").open() as file:
+        trained = {row["path"]: row for row in csv.DictReader(file)}
+    assert answers.keys() == trained.keys()
+    for path, row in trained.items():
+        assert answers[path]["predicted"] == row["predicted"]
+        assert float(answers[path]["probability"]) == pytest.approx(float(row["probability"]), abs=1e-5)
+
+
+def test_a_broken_picture_is_a_row_with_its_error_and_the_rest_go_on(digits, digits_run, tmp_path):
+    folder = tmp_path / "снимки"
+    folder.mkdir()
+    good = sorted((digits / "data/digits/test/3").iterdir())[:3]
+    for path in good:
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "сломан.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    (folder / "notes.txt").write_text("no picture by its ending")
+
+    done = run_program("predict", digits_run, folder, "--out", tmp_path / "out.jsonl", folder=digits)
+
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert done.returncode == 2
+    assert "1 of 4 files could not be read" in done.stderr
+    assert [Path(row["path"]).name for row in rows] == [*(path.name for path in good), "сломан.jpg"]
+    assert [row["error"] is None for row in rows] == [True, True, True, False]
+    assert rows[-1]["predicted"] is None
+
+
+def test_all_three_forms_hold_the_same_rows(digits, digits_run, tmp_path):
+    for suffix in ("csv", "jsonl", "parquet"):
+        run_program(
+            "predict", digits_run, "data/digits/test/7", "--out", tmp_path / f"o.{suffix}", folder=digits
+        )
+
+    with (tmp_path / "o.csv").open() as file:
+        of_csv = [(row["path"], row["predicted"], float(row["probability"])) for row in csv.DictReader(file)]
+    of_jsonl, of_parquet = (
+        [(row["path"], row["predicted"], row["probability"]) for row in rows]
+        for rows in (
+            map(json.loads, (tmp_path / "o.jsonl").read_text().splitlines()),
+            pq.read_table(tmp_path / "o.parquet").to_pylist(),
+        )
+    )
+    assert of_csv == of_jsonl == of_parquet
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.csv", "o.jsonl", "o.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none", "x.png", "--out", "o.csv"], "none: no finished run"),
+        (["RUN", "x.png", "--out", "o.csv"], "x.png: no such file or folder"),
+        (["RUN", "empty", "--out", "o.csv"], "empty: no files here that end in"),
+        (["RUN", "x.png", "--out", "o.txt"], "o.txt ends in '.txt'; wanted one of .csv, .jsonl, .parquet"),
+    ],
+)
+def test_what_predict_cannot_do_is_a_message(digits_run, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+
+    done = run_program(
+        "predict", *(digits_run if word == "RUN" else word for word in arguments), folder=tmp_path
+    )
+
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_a_recipe_is_copied_with_its_schema_and_found_by_its_short_name(tmp_path):
+    done = run_program("recipes", "copy", "digits", "mine.yaml", folder=tmp_path)
+
+    assert done.stdout == "written: mine.yaml\n"
+    assert (tmp_path / "mine.yaml").read_bytes() == DIGITS.read_bytes()
+    assert json.loads((tmp_path / "image-classification.schema.json").read_text())["properties"]["task"]
+    assert "exists already" in run_program("recipes", "copy", "digits", "mine.yaml", folder=tmp_path).stderr
+    assert "did you mean" in run_program("recipes", "show", "digit", folder=tmp_path).stderr
+
+
+def test_recipes_list_names_each_file(tmp_path):
+    done = run_program("recipes", "list", folder=tmp_path)
+
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    folder = ROOT / "recipes"
+    assert names == sorted(
+        path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.yaml")
+    )
+
+
+def test_the_schema_is_json_and_an_unknown_task_a_message(tmp_path):
+    done = run_program("schema", "image-classification", folder=tmp_path)
+    wrong = run_program("schema", "image-clasification", folder=tmp_path)
+
+    assert json.loads(done.stdout)["properties"]["model"]
+    assert wrong.returncode == 2
+    assert "did you mean 'image-classification'?" in wrong.stderr
+
+
+def test_an_unknown_sample_is_a_message(tmp_path):
+    done = run_program("sample", "digit", "data", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert "no sample 'digit'; wanted one of digits, digits-multilabel" in done.stderr
