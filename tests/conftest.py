@@ -74,3 +74,15 @@ def odd_pictures(tmp_path) -> Sequence[Path]:
     for name, (picture, options) in pictures.items():
         picture.save(folder / name, quality=90, **options)
     return sorted(folder.iterdir())
+
+
+@pytest.fixture
+def own_cache(tmp_path_factory, monkeypatch) -> Path:
+    """A cache of its own and empty, so that a test never meets what another one left."""
+    import datasets
+    import huggingface_hub.constants
+
+    home = tmp_path_factory.mktemp("hf_home")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", home / "datasets")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HOME", str(home))
+    return home

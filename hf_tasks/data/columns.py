@@ -24,7 +24,8 @@ def require_columns(wanted: Mapping[str, str], available: Sequence[str], *, wher
     Raises:
         DataError: names every missing column, with the nearest that exists.
     """
-    shown = ", ".join(available[:NAMES_SHOWN]) + (", ..." if len(available) > NAMES_SHOWN else "")
+    more = ", ..." if len(available) > NAMES_SHOWN else ""
+    shown = ", ".join(available[:NAMES_SHOWN]) + more if available else "none"
     missing = [
         f"{key}: no column '{name}' in {where} (it has {shown}){nearest(name, available)}"
         for key, name in wanted.items()

@@ -16,6 +16,8 @@ from hf_tasks.errors import DataError
 DELIMITERS = (",", ";", "\t")
 SAMPLED_ROWS = 1000
 BATCH_ROWS = 10_000
+# Characters; the csv module's own limit is too short for long texts. Beyond it a quote was left open.
+LONGEST_FIELD = 2**24
 
 
 def read_delimited(path: Path, encoding: str, key: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -29,6 +31,7 @@ def read_delimited(path: Path, encoding: str, key: str) -> tuple[pa.Schema, Iter
         DataError: the file is empty or not in this encoding, a column name stands twice, or (while batches
             are read) rows have too many or too few fields or quotes that do not close.
     """
+    csv.field_size_limit(LONGEST_FIELD)
     order = DELIMITERS[::-1] if path.suffix.lower() == ".tsv" else DELIMITERS
     samples = {delimiter: _first_records(path, encoding, delimiter, key) for delimiter in order}
     if not any(samples.values()):

@@ -8,6 +8,8 @@ from typing import TextIO
 
 from hf_tasks.errors import DataError
 
+BYTE_ORDER_MARK = "\ufeff"
+
 
 @contextmanager
 def open_text(path: Path, encoding: str, key: str) -> Iterator[TextIO]:
@@ -23,12 +25,15 @@ def open_text(path: Path, encoding: str, key: str) -> Iterator[TextIO]:
     """
     try:
         name = codecs.lookup(encoding).name
-    except LookupError:
+    # A name with a NUL in it is a ValueError.
+    except (LookupError, ValueError):
         raise DataError(
             f"{key}.encoding: unknown encoding '{encoding}'; wanted utf-8, cp1251, latin-1 or the like"
         ) from None
     try:
-        with open(path, encoding="utf-8-sig" if name == "utf-8" else name, newline="") as file:
+        with open(path, encoding=name, newline="") as file:
+            if file.read(1) != BYTE_ORDER_MARK:
+                file.seek(0)
             yield file
     except UnicodeDecodeError:
         raise _wrong_encoding(path, name, key) from None

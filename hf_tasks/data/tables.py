@@ -57,8 +57,10 @@ def _read_jsonl(path: Path, encoding: str, key: str) -> Table:
             tables.append(_text_table(chunk, path, key))
     if broken.count:
         raise DataError(str(broken))
+    if not tables:
+        raise DataError(f"{key}.table: {path} is empty; wanted a line for each row")
     try:
-        table = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+        table = pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise _mixed_types(path, key, str(error)) from None
     return table.schema, iter(table.to_batches(max_chunksize=BATCH_ROWS))
@@ -106,7 +108,7 @@ def _read_parquet(path: Path, encoding: str, key: str) -> Table:
     try:
         file = pq.ParquetFile(path)
         schema = file.schema_arrow
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{key}.table: {path} is not a whole parquet file: {error}") from None
     require_unique(schema.names, path, key)
     for index, field in enumerate(schema):
