@@ -10,6 +10,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hf_tasks.data.columns import ROW_COLUMNS, picture_column
 from hf_tasks.data.folders import list_class_folders
@@ -25,7 +26,7 @@ ROW_FEATURES = datasets.Features(
     {"image": PICTURE, "path": datasets.Value("string"), "row": datasets.Value("int64")}
 )
 # Part of the name of every cached file: raise it when what is written there changes.
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 def load_rows(
@@ -33,9 +34,10 @@ def load_rows(
 ) -> datasets.Dataset:
     """Rows with the columns `image`, `path` and `row`, and all others that the source has.
 
-    `image` is an undecoded `datasets.Image`: {"bytes", "path"}, one of them set; the path is absolute, and
-    None where the table's cell is empty. `path` is the text for people: as the table wrote it, relative to a
-    class folder, or NAME/ROW for embedded pictures. `row` counts the source's rows from 1.
+    `image` is an undecoded `datasets.Image`: {"bytes", "path"}; without bytes, the path is absolute, or None
+    where the table's cell is empty. `path` is the text for people: as the table wrote it, relative to the
+    class folders or a local data set folder, or NAME/ROW for embedded and downloaded pictures. `row` counts
+    the source's rows from 1.
     Relative paths of a table belong to its `images` folder, or to the table's own; never to the working
     folder.
     The class of a class folder stands in `label`. Other columns called image, path or row are left out.
@@ -87,7 +89,7 @@ def _table_rows(source: TableSource, key: str, image_column: str | None) -> data
         kept = {name: feature for name, feature in features.items() if name not in {column, *ROW_COLUMNS}}
         to_struct = picture_converter(features.arrow_schema.field(column).type, root, where=source.table)
         wanted = datasets.Features({**ROW_FEATURES, **kept})
-        return wanted, _row_batches(batches, wanted, column, to_struct, name=path.name)
+        return wanted, _row_batches(batches, wanted, column, to_struct, name=path.name, root=root)
 
     return _memory_mapped(identity, read)
 
@@ -114,15 +116,16 @@ def _row_batches(
     to_struct: Callable[[pa.Array], pa.StructArray],
     *,
     name: str,
+    root: Path,
 ) -> Iterator[pa.RecordBatch]:
     """Batches with `image`, `path` and `row` in front, and without the column that they come from."""
     first = 1
     for batch in batches:
         numbers = pa.array(np.arange(first, first + len(batch)))
         first += len(batch)
-        images = to_struct(batch.column(column))
-        shown = images if pa.types.is_struct(batch.schema.field(column).type) else batch.column(column)
-        paths = shown_paths(shown, numbers, name)
+        pictures = batch.column(column)
+        images = to_struct(pictures)
+        paths = shown_paths(pictures, numbers, name, root)
         others = [batch.column(other) for other in features if other not in ROW_COLUMNS]
         yield pa.record_batch([images, paths, numbers, *others], schema=features.arrow_schema)
 
@@ -136,7 +139,7 @@ def _folder_rows(source: FolderSource, key: str) -> datasets.Dataset:
         table = pa.table({"path": listing.paths, "label": listing.classes})
         batches = table.to_batches(max_chunksize=BATCH_ROWS)
         to_struct = picture_converter(pa.string(), folder, where=source.folder)
-        return features, _row_batches(batches, features, "path", to_struct, name=folder.name)
+        return features, _row_batches(batches, features, "path", to_struct, name=folder.name, root=folder)
 
     return _memory_mapped([str(folder), *listing.paths], read)
 
@@ -146,17 +149,18 @@ def _hub_rows(source: HubSource, key: str, image_column: str | None) -> datasets
     where = source_name(source)
     column = picture_column(rows.features, image_column, where=where)
     rows = rows.remove_columns([name for name in ROW_COLUMNS if name in rows.features and name != column])
-    rows = rows.flatten_indices() if rows.data.num_rows != len(rows) else rows
-    kind = rows.data.schema.field(column).type
-    to_struct = picture_converter(kind, Path(source.hub).expanduser().absolute(), where=where)
+    kind, folder = rows.data.schema.field(column).type, Path(source.hub).expanduser().absolute()
+    to_struct = picture_converter(kind, folder, where=where)
     chunks = rows.data.column(column).chunks
     numbers = pa.array(np.arange(1, len(rows) + 1))
-    name, starts = f"{Path(source.hub).name}/{source.split}", np.cumsum([0, *map(len, chunks)])
+    name, starts = f"{folder.name}/{source.split}", np.cumsum([0, *map(len, chunks)])
+    root = folder if folder.is_dir() else None
     paths = [
-        shown_paths(chunk, numbers.slice(start, len(chunk)), name)
+        shown_paths(chunk, numbers.slice(start, len(chunk)), name, root)
         for start, chunk in zip(starts[:-1], chunks, strict=True)
     ]
-    if pa.types.is_struct(kind):
+    if _holds_contents(chunks):
+        # The bytes stay memory-mapped: a column that is added is held in memory.
         rows = rows.rename_column(column, "image") if column != "image" else rows
         rows = rows.cast_column("image", PICTURE)
     else:
@@ -164,6 +168,13 @@ def _hub_rows(source: HubSource, key: str, image_column: str | None) -> datasets
         rows = rows.remove_columns(column).add_column("image", structs, feature=PICTURE)
     rows = rows.add_column("path", pa.chunked_array(paths, pa.string()))
     return rows.add_column("row", numbers)
+
+
+def _holds_contents(pictures: list[pa.Array]) -> bool:
+    return any(
+        pa.types.is_struct(chunk.type) and pc.struct_field(chunk, "bytes").null_count < len(chunk)
+        for chunk in pictures
+    )
 
 
 def _memory_mapped(

@@ -48,13 +48,25 @@ def _absolute(paths: pa.Array, root: Path) -> pa.Array:
     return pc.if_else(pc.equal(paths, ""), pa.scalar(None, pa.string()), whole)
 
 
-def shown_paths(pictures: pa.Array, numbers: pa.Array, name: str) -> pa.Array:
+def shown_paths(pictures: pa.Array, numbers: pa.Array, name: str, root: Path | None) -> pa.Array:
     """The text that people see for each picture: its path as written, or NAME/ROW when it is embedded.
 
-    Embedded pictures go by their row because many data sets give them all the same file name.
+    Embedded pictures go by their row because many data sets give them all the same file name. The text never
+    depends on where a data set lies, as the split is drawn by it.
+
+    Args:
+        pictures: a column as picture_converter takes it.
+        numbers: of the rows, int64.
+        name: of the file or data set.
+        root: absolute folder; the paths of files below it are shown from there. None when files lie in a
+            cache, and go by their row as well.
     """
     if _is_text(pictures.type):
         return pictures.cast(pa.string()).fill_null("")
     numbered = pc.binary_join_element_wise(name, numbers.cast(pa.string()), "/")
-    is_file = pc.is_null(pc.struct_field(pictures, "bytes"))
-    return pc.if_else(is_file, pc.struct_field(pictures, "path").cast(pa.string()).fill_null(""), numbered)
+    if root is None or not pa.types.is_struct(pictures.type):
+        return numbered
+    paths = pc.struct_field(pictures, "path").cast(pa.string()).fill_null("")
+    below = pc.utf8_slice_codeunits(paths, len(f"{root}/"))
+    paths = pc.if_else(pc.starts_with(paths, f"{root}/"), below, paths)
+    return pc.if_else(pc.is_null(pc.struct_field(pictures, "bytes")), paths, numbered)
