@@ -6,14 +6,31 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
+import httpx
 import pyarrow as pa
+import yaml
 from datasets.exceptions import DatasetsError
+from huggingface_hub import constants
+from huggingface_hub.utils import get_session
 
 from hf_tasks.data.problems import nearest
 from hf_tasks.data.sources import HubSource
 from hf_tasks.errors import DataError
 
 HUB_LOGGERS = ("datasets", "huggingface_hub")
+SECONDS_TO_ANSWER = 10.0
+
+# datasets has no classes of its own for an unknown split or configuration, a script, or a broken file.
+BROKEN = (
+    ValueError,
+    RuntimeError,
+    OSError,
+    LookupError,
+    TypeError,
+    yaml.YAMLError,
+    pa.ArrowException,
+    DatasetsError,
+)
 
 
 def load_hub(source: HubSource, *, key: str) -> datasets.Dataset:
@@ -29,14 +46,16 @@ def load_hub(source: HubSource, *, key: str) -> datasets.Dataset:
         DataError: the data set, its configuration or the split is unknown, unreachable, or broken.
     """
     folder = Path(source.hub).expanduser()
+    _require_folder_or_name(folder, source.hub, key)
     saved = [name for name in ("dataset_dict.json", "state.json") if (folder / name).is_file()]
     try:
         with _quiet():
             if saved:
                 return _saved_split(folder, source, key)
-            return datasets.load_dataset(
-                str(folder) if folder.is_dir() else source.hub, source.config, split=source.split
-            )
+            if folder.is_dir():
+                return datasets.load_dataset(str(folder), source.config, split=source.split)
+            with _offline_if_unreachable():
+                return datasets.load_dataset(source.hub, source.config, split=source.split)
     except ConnectionError as error:
         raise DataError(
             f"{key}.hub: cannot reach the Hub for '{source.hub}', and it is not in the cache; "
@@ -47,8 +66,7 @@ def load_hub(source: HubSource, *, key: str) -> datasets.Dataset:
             f"{key}.hub: no data set '{source.hub}', on the Hub or as a local folder with data files; "
             f"check the name, and log in (`hf auth login`) if it is private ({error})"
         ) from None
-    # datasets has no classes of its own for an unknown split or configuration, a script, or a broken file.
-    except (ValueError, RuntimeError, OSError, pa.ArrowException, DatasetsError) as error:
+    except BROKEN as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
@@ -60,6 +78,7 @@ def load_hub(source: HubSource, *, key: str) -> datasets.Dataset:
 def _saved_split(folder: Path, source: HubSource, key: str) -> datasets.Dataset:
     loaded = datasets.load_from_disk(str(folder))
     if isinstance(loaded, datasets.Dataset):
+        _require_only_split(loaded, source, key)
         return loaded
     if source.split not in loaded:
         raise DataError(
@@ -67,6 +86,44 @@ def _saved_split(folder: Path, source: HubSource, key: str) -> datasets.Dataset:
             f"{nearest(source.split, loaded)}"
         )
     return loaded[source.split]
+
+
+def _require_only_split(rows: datasets.Dataset, source: HubSource, key: str) -> None:
+    """Refuse another split of a data set that was saved without splits, or as one of them.
+
+    `train` is what a recipe that names no split asks for, so it takes any such set.
+    """
+    if source.split not in ("train", str(rows.split)):
+        raise DataError(
+            f"{key}.split: no split '{source.split}' in {source.hub}, which holds one data set"
+            f"{f', saved as {rows.split}' if rows.split else ''}; leave `split` out, or name another folder"
+        )
+
+
+def _require_folder_or_name(folder: Path, name: str, key: str) -> None:
+    """Say at once what the Hub would not: it knows OWNER/NAME only, and no files."""
+    if folder.is_file():
+        raise DataError(
+            f"{key}.hub: {name} is a file; for a csv, tsv, parquet or jsonl file write `table: {name}`"
+        )
+    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise DataError(
+            f"{key}.hub: no folder {name}; wanted a local data set folder, or OWNER/NAME on the Hub"
+        )
+
+
+@contextmanager
+def _offline_if_unreachable() -> Iterator[None]:
+    """Look only in the cache when the Hub is silent; huggingface_hub would ask six times in 23 seconds."""
+    was_offline = datasets.config.HF_HUB_OFFLINE
+    try:
+        get_session().head(constants.ENDPOINT, timeout=SECONDS_TO_ANSWER)
+    except (OSError, httpx.TransportError):
+        datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = was_offline
 
 
 @contextmanager

@@ -14,7 +14,7 @@ class Section(BaseModel):
 class TableSource(Section):
     """Rows of a csv, tsv, parquet or jsonl file."""
 
-    table: str = Field(description="Path of a .csv, .tsv, .parquet or .jsonl file.")
+    table: str = Field(min_length=1, description="Path of a .csv, .tsv, .parquet or .jsonl file.")
     images: str | None = Field(
         None, description="Folder that picture paths are relative to; the table's own if left out."
     )
@@ -26,13 +26,13 @@ class TableSource(Section):
 class FolderSource(Section):
     """Pictures in one folder per class."""
 
-    folder: str = Field(description="Folder with a sub-folder of pictures for each class.")
+    folder: str = Field(min_length=1, description="Folder with a sub-folder of pictures for each class.")
 
 
 class HubSource(Section):
     """A split of a data set on the Hub, or of one saved in a local folder."""
 
-    hub: str = Field(description="Data set name on the Hub, or a local data set folder.")
+    hub: str = Field(min_length=1, description="Data set name on the Hub, or a local data set folder.")
     config: str | None = Field(None, description="Configuration of the data set, where it has several.")
     split: str = Field("train", description="Split to take.")
 
