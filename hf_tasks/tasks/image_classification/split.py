@@ -28,15 +28,14 @@ def stratified_split(paths: Sequence[str], labels: np.ndarray, *, fraction: floa
         All False when every row is the only one of its class.
     """
     groups_N, distinct = pd.factorize(np.asarray(paths, dtype=object))
-    first_row_G = np.unique(groups_N, return_index=True)[1]
-    strata_G = _strata(labels[first_row_G])
+    strata_G = _strata(_labels_of_groups(groups_N, labels))
     draws_G = np.array([_draw(seed, path) for path in distinct], np.uint64)
     counts_S = np.bincount(strata_G)
     order_G = np.lexsort((draws_G, strata_G))
     places_G = np.empty_like(order_G)
     places_G[order_G] = np.arange(len(order_G)) - np.repeat(np.cumsum(counts_S) - counts_S, counts_S)
     is_validation_N = (places_G < _shares(counts_S, fraction)[strata_G])[groups_N]
-    return _keep_every_class(is_validation_N, groups_N, labels)
+    return _keep_every_class(is_validation_N, groups_N, draws_G, labels)
 
 
 def memberships_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -49,6 +48,14 @@ def memberships_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _draw(seed: int, path: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}\0{path}".encode(), digest_size=8).digest(), "big")
+
+
+def _labels_of_groups(groups_N: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of rows with one picture, the first of their classes by number; or all of their classes."""
+    rows_by_group = pd.DataFrame(labels).groupby(groups_N)
+    if labels.ndim == 1:
+        return rows_by_group.min().to_numpy()[:, 0]
+    return rows_by_group.max().to_numpy()
 
 
 def _strata(labels: np.ndarray) -> np.ndarray:
@@ -71,11 +78,13 @@ def _shares(counts_S: np.ndarray, fraction: float) -> np.ndarray:
     return shares_S
 
 
-def _keep_every_class(is_validation_N: np.ndarray, groups_N: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Give back to training one picture of each class that would be left with none there."""
+def _keep_every_class(
+    is_validation_N: np.ndarray, groups_N: np.ndarray, draws_G: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """Give back to training the first picture drawn of each class that would be left with none there."""
     rows_M, classes_M = memberships_of(labels)
     kept = is_validation_N.copy()
     for lost in np.setdiff1d(classes_M, classes_M[~is_validation_N[rows_M]]):
-        row = rows_M[classes_M == lost][0]
-        kept[groups_N == groups_N[row]] = False
+        groups = groups_N[rows_M[classes_M == lost]]
+        kept[groups_N == groups[draws_G[groups].argmin()]] = False
     return kept
