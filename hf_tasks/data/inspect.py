@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -48,7 +49,7 @@ def require_pictures(
     Args:
         rows: with the columns `image` (undecoded), `path` and `row`.
         require_readable: raises DataError for a picture {"bytes", "path"} that cannot be decoded.
-        where: recipe section of the rows, as `data.train`, for messages.
+        where: section and source of the rows, as `data.train (train.csv)`, for messages.
 
     Returns:
         Size of each picture in bytes, int64, in the order of the rows.
@@ -113,9 +114,10 @@ def _picture_facts(image: Mapping[str, Any]) -> _FileFacts:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        return _FileFacts(0, "", f"{path}: {reason}")
-    if os.path.isdir(path):
-        return _FileFacts(0, "", f"{path} is a folder")
+        hint = "; folders are parted by / here, not by \\" if "\\" in path else ""
+        return _FileFacts(0, "", f"{path}: {reason}{hint}")
+    if not stat.S_ISREG(status.st_mode):
+        return _FileFacts(0, "", f"{path} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'no file'}")
     identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
     return _FileFacts(status.st_size, identity, "" if status.st_size else "no content")
 
