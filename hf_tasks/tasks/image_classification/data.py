@@ -19,7 +19,13 @@ from hf_tasks.data.load import load_rows
 from hf_tasks.data.sources import FolderSource, Source, source_name
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import require_readable
-from hf_tasks.tasks.image_classification.labels import Memberships, encode, read_label, read_labels
+from hf_tasks.tasks.image_classification.labels import (
+    Memberships,
+    encode,
+    read_label,
+    read_labels,
+    require_distinct_names,
+)
 from hf_tasks.tasks.image_classification.settings import Columns, Settings
 from hf_tasks.tasks.image_classification.split import memberships_of, stratified_split
 
@@ -84,22 +90,17 @@ def prepare_splits(settings: Settings) -> ClassificationSplits:
     where = _where(data.train, "data.train")
     class_names = memberships.class_names
     _require_learnable(memberships, is_multilabel=is_multilabel, where=where)
-    labelled = {
-        "data.train": _label(rows, memberships, class_names, is_multilabel=is_multilabel, where=where)
-    }
+    labelled = {where: _label(rows, memberships, class_names, is_multilabel=is_multilabel, where=where)}
     if not isinstance(data.validation, float):
         where = _where(data.validation, "data.validation")
         rows, memberships = _read(data.validation, data.columns, key="data.validation")
-        labelled["data.validation"] = _label(
-            rows, memberships, class_names, is_multilabel=is_multilabel, where=where
-        )
-    inspected = _inspect(labelled)
-    train = inspected["data.train"]
+        labelled[where] = _label(rows, memberships, class_names, is_multilabel=is_multilabel, where=where)
+    train, *others = _inspect(labelled)
     if isinstance(data.validation, float):
         is_validation_N = _draw_validation(train, data.validation, data.split_seed)
         train, validation = train.part(~is_validation_N), train.part(is_validation_N)
     else:
-        validation = inspected["data.validation"]
+        [validation] = others
     facts = _facts(settings, train, validation, class_names)
     return ClassificationSplits(train.rows, validation.rows, class_names, is_multilabel, facts)
 
@@ -128,7 +129,7 @@ def prepare_rows(
     rows, memberships = _read(source, columns, key=key)
     where = _where(source, key)
     labelled = _label(rows, memberships, class_names, is_multilabel=is_multilabel, where=where)
-    return _inspect({key: labelled})[key].rows
+    return _inspect({where: labelled})[0].rows
 
 
 def _where(source: Source, key: str) -> str:
@@ -147,6 +148,7 @@ def _read(source: Source, columns: Columns, *, key: str) -> tuple[datasets.Datas
 
 def _require_learnable(memberships: Memberships, *, is_multilabel: bool, where: str) -> None:
     class_names = memberships.class_names
+    require_distinct_names(class_names, where=where)
     if not is_multilabel and len(class_names) < 2:
         raise DataError(f"{where}: '{class_names[0]}' is the only class; wanted at least two to tell apart")
     occurring = set(memberships.names_M.unique().to_pylist())
@@ -177,23 +179,23 @@ def _label(
     return _Labelled(rows.add_column("labels", column), labels_NC, sizes_N)
 
 
-def _inspect(labelled: dict[str, _Labelled]) -> dict[str, _Labelled]:
-    """The same with the pictures' sizes; problems of all parts are raised together."""
-    inspected, problems = {}, []
-    for key, part in labelled.items():
+def _inspect(labelled: dict[str, _Labelled]) -> list[_Labelled]:
+    """The parts, each by where it comes from, with their pictures' sizes; all problems raised together."""
+    inspected, problems = [], []
+    for where, part in labelled.items():
         try:
-            sizes_N = require_pictures(part.rows, require_readable, where=key)
+            sizes_N = require_pictures(part.rows, require_readable, where=where)
         except DataError as error:
             problems.append(str(error))
         else:
-            inspected[key] = replace(part, sizes_N=sizes_N)
+            inspected.append(replace(part, sizes_N=sizes_N))
     if problems:
         raise DataError("\n".join(problems))
     return inspected
 
 
 def _draw_validation(whole: _Labelled, fraction: float, seed: int) -> np.ndarray:
-    is_validation_N = stratified_split(list(whole.rows["path"]), whole.labels, fraction=fraction, seed=seed)
+    is_validation_N = stratified_split(whole.rows["path"][:], whole.labels, fraction=fraction, seed=seed)
     if not is_validation_N.any():
         raise DataError(
             f"data.validation: no row of {len(whole.rows)} can be split off: one picture a class; "
@@ -247,5 +249,5 @@ def _fingerprint(parts: Sequence[_Labelled], class_names: Sequence[str]) -> str:
         digest.update(b"\n")
         digest.update(part.labels.tobytes())
         digest.update(part.sizes_N.tobytes())
-        digest.update("\n".join(part.rows["path"]).encode())
+        digest.update("\n".join(part.rows["path"][:]).encode())
     return digest.hexdigest()

@@ -90,6 +90,24 @@ def read_labels(rows: datasets.Dataset, columns: Sequence[str] | str, *, where: 
     return Memberships(rows_M, pa.array(class_names).take(pa.array(classes_M)), class_names)
 
 
+def require_distinct_names(class_names: Sequence[str], *, where: str) -> None:
+    """Check that no class is written in two ways that look alike.
+
+    Raises:
+        DataError: names are the same but for spaces around them, or for the `.0` that pandas adds to numbers.
+    """
+    spellings: dict[str, list[str]] = {}
+    for name in class_names:
+        core = re.sub(r"^([+-]?[0-9]+)\.0+$", r"\1", name.strip())
+        spellings.setdefault(core, []).append(repr(name))
+    alike = [" and ".join(names) for names in spellings.values() if len(names) > 1]
+    if alike:
+        raise DataError(
+            f"{where}: classes that differ only in spaces around them or in '.0': "
+            f"{', '.join(alike[:SHOWN])}; write them alike"
+        )
+
+
 def encode(
     memberships: Memberships, rows: datasets.Dataset, class_names: Sequence[str], *, where: str
 ) -> np.ndarray:
@@ -192,7 +210,13 @@ def _from_lists(rows: datasets.Dataset, column: str, *, where: str) -> Membershi
     if isinstance(feature, datasets.List | datasets.LargeList):
         feature = feature.feature
     elif _is_textual(values.type):
-        values = pc.split_pattern(values.cast(pa.string()), "|")
+        texts = values.cast(pa.string())
+        if pc.all(pc.is_in(pc.utf8_lower(texts), value_set=pa.concat_arrays([PRESENT, ABSENT]))).as_py():
+            raise DataError(
+                f"data.columns.labels: column '{column}' of {where} holds only 0 and 1; for a class of that "
+                f"name write a list: `labels: [{column}]`"
+            )
+        values = pc.split_pattern(texts, "|")
     else:
         raise DataError(
             f"data.columns.labels: column '{column}' of {where} holds {values.type}; wanted lists of classes "

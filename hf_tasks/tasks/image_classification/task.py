@@ -11,6 +11,7 @@ from transformers import TimmWrapperForImageClassification, TrainingArguments
 from hf_tasks.contract import ClassificationAnswers, Predictions, Task
 from hf_tasks.data.folders import PICTURE_SUFFIXES
 from hf_tasks.data.sources import Source
+from hf_tasks.errors import DataError
 from hf_tasks.images.augmentation import require_augmentation
 from hf_tasks.images.backbone import OpenedWeights, open_weights, require_buildable
 from hf_tasks.images.decode import load_rgb
@@ -81,18 +82,30 @@ def rows_for(
 ) -> ClassificationSplits:
     """Rows to measure a saved model on, with the classes that the model knows."""
     chosen = source or settings.data.validation
-    if isinstance(chosen, float):
-        return replace(prepare_splits(settings), train=None)
     config = model.config
     class_names = tuple(config.id2label[index] for index in range(config.num_labels))
+    if isinstance(chosen, float):
+        splits = prepare_splits(settings)
+        _require_same_classes(splits.class_names, class_names)
+        return replace(splits, train=None)
     is_multilabel = config.problem_type == "multi_label_classification"
     rows = prepare_rows(
         chosen,
         settings.data.columns,
         class_names=class_names,
         is_multilabel=is_multilabel,
+        key="data.validation" if source is None else "data",
     )
     return ClassificationSplits(None, rows, class_names, is_multilabel, {})
+
+
+def _require_same_classes(found: tuple[str, ...], known: tuple[str, ...]) -> None:
+    if found != known:
+        changed = sorted(set(found) ^ set(known))
+        raise DataError(
+            f"data.train: its classes are not those the model was trained with ({', '.join(changed)}); "
+            "the rows have changed since: train anew, or name a source to measure on"
+        )
 
 
 def build_trainer(
