@@ -2,6 +2,7 @@
 
 import csv
 import os
+import unicodedata
 from collections import Counter
 
 import datasets
@@ -176,6 +177,16 @@ def test_where_nothing_can_be_remembered_pictures_are_decoded_each_time(tmp_path
 
     assert sizes[0] == sizes[1]
     assert set(ask.asked.values()) == {2}
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_in_the_other_unicode_form_is_told(tmp_path, forms):
+    written, stored = (unicodedata.normalize(form, "йод.png") for form in forms)
+    noise().save(tmp_path / stored)
+
+    message = refusal(rows_of(tmp_path, [written]))
+
+    assert f"No such file or directory; a file of that name is there in Unicode form {forms[1]}" in message
 
 
 def test_one_picture_in_many_rows_is_named_for_each(tmp_path):

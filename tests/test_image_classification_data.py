@@ -240,8 +240,14 @@ def test_unreadable_pictures_of_both_splits_are_told_together(folder):
         ("a", "'a' is the only class; wanted at least two to tell apart"),
         ("aaaaa", "'a' is the only class; wanted at least two to tell apart"),
         ("ab", "no row of 2 can be split off: one picture a class"),
-        (["a", "a ", "b"], "classes that differ only in spaces around them or in '.0': 'a' and 'a '"),
-        (["1", "1.0", "2"], "classes that differ only in spaces around them or in '.0': '1' and '1.0'"),
+        (
+            ["a", "a ", "b"],
+            "classes that differ only in spaces around them, '.0' or Unicode form (NFC, NFD): 'a' and 'a '",
+        ),
+        (
+            ["1", "1.0", "2"],
+            "classes that differ only in spaces around them, '.0' or Unicode form (NFC, NFD): '1' and '1.0'",
+        ),
     ],
 )
 def test_rows_that_cannot_be_learned_from_are_told(folder, labels, expected):

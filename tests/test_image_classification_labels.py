@@ -248,12 +248,24 @@ def test_classes_are_numbered_by_the_training_rows_and_unknown_ones_are_told_wit
     assert (len(lines), lines[-1]) == (12, "and 2 more")
 
 
-@pytest.mark.parametrize("names", [["a", "a "], ["\ta", "a"], ["1", "1.0"], ["-2.00", "-2"], [" 3.0", "3"]])
+@pytest.mark.parametrize(
+    "names",
+    [["a", "a "], ["\ta", "a"], ["1", "1.0"], ["-2.00", "-2"], [" 3.0", "3"], ["\u0438\u0306", "\u0439"]],
+)
 def test_classes_that_only_look_alike_are_told(names):
     with pytest.raises(DataError, match="write them alike") as refused:
         require_distinct_names([*names, "other"], where=WHERE)
 
     assert f"{names[0]!r} and {names[1]!r};" in str(refused.value)
+
+
+def test_unknown_labels_that_only_look_like_known_ones_are_told_so():
+    rows = rows_with(label=["a", "a "])
+
+    with pytest.raises(
+        DataError, match=r"mend them \(some differ from known ones only in spaces .*\), or add"
+    ):
+        encode(read_label(rows, "label", where=WHERE), rows, ("a", "b"), where=WHERE)
 
 
 @pytest.mark.parametrize("names", [["a", "A"], ["1", "01"], ["1.0", "1.5"], ["v1.0", "v1"], ["a b", "ab"]])

@@ -55,6 +55,8 @@ def _first_records(path: Path, encoding: str, delimiter: str, key: str) -> list[
             records.extend(cells for cells in islice(reader, SAMPLED_ROWS) if cells)
         except csv.Error:
             records.append([])
+        # Escapes of some encodings stand for halves of characters, which no name can hold.
+        "".join(records[0] if records else []).encode()
     return records
 
 

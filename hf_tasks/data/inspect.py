@@ -4,6 +4,7 @@ import hashlib
 import os
 import stat
 import time
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -114,12 +115,20 @@ def _picture_facts(image: Mapping[str, Any]) -> _FileFacts:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        hint = "; folders are parted by / here, not by \\" if "\\" in path else ""
-        return _FileFacts(0, "", f"{path}: {reason}{hint}")
+        return _FileFacts(0, "", f"{path}: {reason}{_hint(path)}")
     if not stat.S_ISREG(status.st_mode):
         return _FileFacts(0, "", f"{path} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'no file'}")
     identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
     return _FileFacts(status.st_size, identity, "" if status.st_size else "no content")
+
+
+def _hint(path: str) -> str:
+    """Why a path that looks right to the eye leads nowhere, if that can be told."""
+    if "\\" in path:
+        return "; folders are parted by / here, not by \\"
+    # macOS takes letters like й apart, and other systems do not put them together again.
+    form = next((form for form in ("NFC", "NFD") if os.path.exists(unicodedata.normalize(form, path))), None)
+    return f"; a file of that name is there in Unicode form {form}, write both alike" if form else ""
 
 
 def _decode_all(

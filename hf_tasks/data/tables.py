@@ -108,7 +108,7 @@ def _read_parquet(path: Path, encoding: str, key: str) -> Table:
     try:
         file = pq.ParquetFile(path)
         schema = file.schema_arrow
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{key}.table: {path} is not a whole parquet file: {error}") from None
     require_unique(schema.names, path, key)
     for index, field in enumerate(schema):
@@ -123,6 +123,7 @@ def _parquet_batches(
     has_pictures = any(pa.types.is_struct(kind) or pa.types.is_binary(kind) for kind in schema.types)
     try:
         for batch in file.iter_batches(PICTURE_BATCH_ROWS if has_pictures else BATCH_ROWS):
+            batch.validate(full=True)
             yield batch.cast(schema)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{key}.table: {path} is broken: {error}; write it anew") from None

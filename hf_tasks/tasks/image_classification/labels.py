@@ -4,6 +4,7 @@ Axes: N rows, C classes, M memberships (a row and one of its classes).
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -19,6 +20,8 @@ from hf_tasks.errors import DataError
 
 PRESENT = pa.array(["1", "1.0", "true"])
 ABSENT = pa.array(["0", "0.0", "false"])
+# Differences between two names that the eye passes over.
+UNSEEN = "spaces around them, '.0' or Unicode form (NFC, NFD)"
 
 
 @dataclass(frozen=True)
@@ -94,18 +97,21 @@ def require_distinct_names(class_names: Sequence[str], *, where: str) -> None:
     """Check that no class is written in two ways that look alike.
 
     Raises:
-        DataError: names are the same but for spaces around them, or for the `.0` that pandas adds to numbers.
+        DataError: names differ only in what UNSEEN names.
     """
     spellings: dict[str, list[str]] = {}
     for name in class_names:
-        core = re.sub(r"^([+-]?[0-9]+)\.0+$", r"\1", name.strip())
-        spellings.setdefault(core, []).append(repr(name))
+        spellings.setdefault(_core(name), []).append(repr(name))
     alike = [" and ".join(names) for names in spellings.values() if len(names) > 1]
     if alike:
         raise DataError(
-            f"{where}: classes that differ only in spaces around them or in '.0': "
-            f"{', '.join(alike[:SHOWN])}; write them alike"
+            f"{where}: classes that differ only in {UNSEEN}: {', '.join(alike[:SHOWN])}; write them alike"
         )
+
+
+def _core(name: str) -> str:
+    """The name in one Unicode form, without spaces around it, and without the `.0` that pandas adds."""
+    return re.sub(r"^([+-]?[0-9]+)\.0+$", r"\1", unicodedata.normalize("NFC", name).strip())
 
 
 def encode(
@@ -126,11 +132,14 @@ def encode(
     unknown = np.flatnonzero(pc.is_null(classes_M))
     if len(unknown):
         known = ", ".join(class_names[:SHOWN]) + (", ..." if len(class_names) > SHOWN else "")
+        cores = {_core(name) for name in class_names}
+        names = pc.unique(memberships.names_M.take(pa.array(unknown))).to_pylist()
+        hint = f" (some differ from known ones only in {UNSEEN})" if cores & {*map(_core, names)} else ""
         refuse_rows(
             rows,
             memberships.rows_M[unknown],
             kind=f"{where}: labels that no training row has",
-            advice=f"mend them, or add such rows to the training data; known are {known}",
+            advice=f"mend them{hint}, or add such rows to the training data; known are {known}",
             found=memberships.names_M.take(pa.array(unknown[:SHOWN])).to_pylist(),
         )
     return classes_M.to_numpy().astype(np.int64)
