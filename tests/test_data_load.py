@@ -11,7 +11,7 @@ import datasets
 import pytest
 
 from hf_tasks.data.load import load_rows
-from hf_tasks.data.sources import FolderSource, TableSource
+from hf_tasks.data.sources import FolderSource, HubSource, TableSource
 from hf_tasks.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -151,14 +151,19 @@ def test_nothing_is_written_beside_the_data(tmp_path):
     assert snapshot(tmp_path) == before
 
 
-def test_a_cache_that_cannot_be_written_is_told_with_the_way_out(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "source",
+    [lambda pets: TableSource(table=f"{pets}/train.csv"), lambda pets: HubSource(hub=str(pets))],
+    ids=["table", "hub"],
+)
+def test_a_cache_that_cannot_be_written_is_told_with_the_way_out(tmp_path, monkeypatch, source):
     (tmp_path / "file").touch()
+    (tmp_path / "pets").mkdir()
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file" / "datasets")
+    write_table(tmp_path / "pets" / "train.csv", "a.png")
 
-    message = refusal(write_table(tmp_path / "a.csv", "a.png"))
-
-    assert "Not a directory" in message
-    assert "HF_DATASETS_CACHE sets another folder" in message
+    with pytest.raises(DataError, match=r"Not a directory: .*; .*\(HF_DATASETS_CACHE sets another folder"):
+        load_rows(source(tmp_path / "pets"), key="data.train")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

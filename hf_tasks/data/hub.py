@@ -44,6 +44,7 @@ def load_hub(source: HubSource, *, key: str) -> datasets.Dataset:
 
     Raises:
         DataError: the data set, its configuration or the split is unknown, unreachable, or broken.
+        OSError: the system refuses to read the folder, or to write the cache.
     """
     folder = Path(source.hub).expanduser()
     _require_folder_or_name(folder, source.hub, key)
@@ -67,7 +68,7 @@ def load_hub(source: HubSource, *, key: str) -> datasets.Dataset:
             f"check the name, and log in (`hf auth login`) if it is private ({error})"
         ) from None
     except BROKEN as error:
-        if isinstance(error, DataError):
+        if isinstance(error, DataError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         raise DataError(
             f"{key}.hub: cannot load split '{source.split}' of '{source.hub}'"
