@@ -9,23 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.csv
+import torch
 from rich.console import Console
 from transformers import (
-    EarlyStoppingCallback,
     PrinterCallback,
     ProgressCallback,
     Trainer,
+    TrainerState,
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_tasks.artifacts import Artifacts, write_json
 from hf_tasks.callbacks.checkpoints import (
     KeepCheckpoints,
     last_complete_checkpoint,
     remove_incomplete_checkpoints,
+    settle_checkpoints,
+    step_of,
 )
+from hf_tasks.callbacks.history import LogBeforePauses, mean_training_loss
 from hf_tasks.callbacks.progress import ShowProgress
+from hf_tasks.callbacks.stopping import StopEarly, training_has_ended
 from hf_tasks.contract import Predictions, Task
 from hf_tasks.data.sources import Source
 from hf_tasks.errors import RecipeError, UserError
@@ -138,9 +144,10 @@ def evaluate(
 
 def _task_and_arguments(recipe: Recipe) -> tuple[Task, TrainingArguments]:
     task = load_task(recipe.task)
-    arguments = build_arguments(
-        recipe, arguments_class=task.arguments_class, defaults=task.training_defaults(recipe.settings)
-    )
+    # Without this the processes of a group on CPUs would not know of each other, and each train alone.
+    cpu = {"use_cpu": not torch.accelerator.is_available()}
+    defaults = {**cpu, **task.training_defaults(recipe.settings)}
+    arguments = build_arguments(recipe, arguments_class=task.arguments_class, defaults=defaults)
     if arguments.n_gpu > 1:
         raise UserError(
             f"{arguments.n_gpu} GPUs are visible to one process; start one process a GPU with "
@@ -187,24 +194,53 @@ def _fit(
     _add_callbacks(trainer, recipe, task, console)
     if arguments.process_index == 0:
         _write_start(artifacts, recipe, arguments, splits.facts)
-    checkpoint = last_complete_checkpoint(artifacts.checkpoints)
-    trained = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    facts = _train(trainer, last_complete_checkpoint(artifacts.checkpoints), recipe)
     _save_model(trainer, artifacts.model)
     predictions = task.compute_predictions(trainer, splits)
     if arguments.process_index == 0:
-        best_step = trainer.state.best_global_step or trainer.state.global_step
-        facts = {"epochs": trainer.state.epoch, "steps": trainer.state.global_step, "best_step": best_step}
-        _write_predictions(artifacts, predictions, {"training": {**facts, **_speed(trained.metrics)}})
+        _write_predictions(artifacts, predictions, {"training": facts})
+
+
+def _train(trainer: Trainer, checkpoint: Path | None, recipe: Recipe) -> dict[str, Any]:
+    """Train, from a checkpoint on if there is one, and leave the best weights in the trainer's model."""
+    start = TrainerState()
+    if checkpoint is not None:
+        start = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    stopping = recipe.early_stopping
+    patience, threshold = (None, 0.0) if stopping is None else (stopping.patience, stopping.threshold)
+    speed = {}
+    if checkpoint is not None and training_has_ended(
+        start, trainer.args, patience=patience, threshold=threshold
+    ):
+        # The Trainer would go one step too far from a last step inside an epoch.
+        trainer.state = start
+        settle_checkpoints(start, trainer.args, keep_best=recipe.checkpoints.keep_best)
+        kept = start.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+        trainer._load_from_checkpoint(kept or str(checkpoint))
+    else:
+        resumed = None if checkpoint is None else str(checkpoint)
+        trained = trainer.train(resume_from_checkpoint=resumed)
+        speed = _speed(trained.metrics, trainer.state, first_step=start.global_step)
+    state = trainer.state
+    best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+    return {
+        "epochs": state.epoch,
+        "steps": state.global_step,
+        "best_step": state.global_step if best is None else step_of(Path(best)),
+        "loss": mean_training_loss(state),
+        **speed,
+    }
 
 
 def _add_callbacks(trainer: Trainer, recipe: Recipe, task: Task, console: Console) -> None:
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(LogBeforePauses)
     trainer.add_callback(KeepCheckpoints(recipe.checkpoints.keep_best))
     trainer.add_callback(ShowProgress(console, task.shown_metrics))
     if recipe.early_stopping is not None:
         stopping = recipe.early_stopping
-        trainer.add_callback(EarlyStoppingCallback(stopping.patience, stopping.threshold))
+        trainer.add_callback(StopEarly(stopping.patience, stopping.threshold))
 
 
 def _write_start(
@@ -230,11 +266,12 @@ def _save_model(trainer: Trainer, folder: Path) -> None:
         (folder / "training_args.bin").unlink(missing_ok=True)
 
 
-def _speed(metrics: Mapping[str, float]) -> dict[str, float]:
+def _speed(metrics: Mapping[str, float], state: TrainerState, *, first_step: int) -> dict[str, float]:
+    """Of the steps since the start or the resume; the Trainer's figure counts all that were planned."""
+    share = (state.global_step - first_step) / max(state.max_steps, 1)
     return {
-        "loss": metrics["train_loss"],
         "seconds": metrics["train_runtime"],
-        "examples_per_second": metrics["train_samples_per_second"],
+        "examples_per_second": round(metrics["train_samples_per_second"] * share, 3),
     }
 
 

@@ -1,12 +1,16 @@
 """Keeps the n best checkpoints and the last, and tells whole checkpoints from those a crash cut short."""
 
+import math
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from hf_tasks.callbacks.history import evaluation_results
 
 COMPLETE_MARK = "complete"
 _FOLDER = re.compile(r"checkpoint-(\d+)")
@@ -15,8 +19,8 @@ _FOLDER = re.compile(r"checkpoint-(\d+)")
 class KeepCheckpoints(TrainerCallback):
     """Marks each checkpoint once all processes have written it, then removes those not worth keeping.
 
-    The Trainer's own save_total_limit must be off: it removes an old checkpoint before the new one is
-    known to be whole.
+    The Trainer's own save_total_limit must be off: it removes an old checkpoint before the new one is known
+    to be whole.
     """
 
     def __init__(self, keep_best: int) -> None:
@@ -26,34 +30,43 @@ class KeepCheckpoints(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Point the best checkpoint at this run's folder, which may have moved since it was saved."""
-        if state.best_global_step:
-            best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
-            state.best_model_checkpoint = str(best) if best.is_dir() else None
+        """Finish what a crash may have cut short."""
+        settle_checkpoints(state, args, keep_best=self.keep_best)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Mark the checkpoint just written as whole and drop the ones that are neither best nor last."""
         PartialState().wait_for_everyone()
-        if not state.is_world_process_zero:
-            return
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE_MARK).touch()
-        kept = {state.global_step, *best_steps(state, args, count=self.keep_best)}
-        for step, folder in checkpoint_folders(Path(args.output_dir)).items():
-            if step not in kept:
-                shutil.rmtree(folder)
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE_MARK).touch()
+        settle_checkpoints(state, args, keep_best=self.keep_best)
 
 
-def best_steps(state: TrainerState, args: TrainingArguments, *, count: int) -> list[int]:
-    """Steps of the best evaluations so far, best first; of equal ones the earlier."""
-    name = args.metric_for_best_model
-    if name is None:
-        return []
-    key = name if name.startswith("eval_") else f"eval_{name}"
+def settle_checkpoints(state: TrainerState, args: TrainingArguments, *, keep_best: int) -> None:
+    """Name the best checkpoint, and remove those that are neither the last nor among the best.
+
+    The Trainer names the step of the best evaluation, which may not have been saved, and the folder as it was
+    called when the checkpoint was written. To be called by all processes.
+    """
+    found = checkpoint_folders(Path(args.output_dir))
+    best = best_steps(state, args, saved=found)
+    state.best_model_checkpoint = str(found[best[0]]) if best else None
+    PartialState().wait_for_everyone()  # nobody looks any more when the first process removes
+    if state.is_world_process_zero:
+        for step in found.keys() - {max(found, default=0), *best[:keep_best]}:
+            _remove(found[step])
+
+
+def best_steps(state: TrainerState, args: TrainingArguments, *, saved: Collection[int]) -> list[int]:
+    """Saved steps with a finite result, best first; of equal ones the earlier first."""
     sign = -1 if args.greater_is_better else 1
-    evaluations = {entry["step"]: entry[key] for entry in state.log_history if key in entry}
-    return sorted(evaluations, key=lambda step: (sign * evaluations[step], step))[:count]
+    results = {
+        step: value
+        for step, value in evaluation_results(state, args).items()
+        if step in saved and math.isfinite(value)
+    }
+    return sorted(results, key=lambda step: (sign * results[step], step))
 
 
 def checkpoint_folders(folder: Path) -> dict[int, Path]:
@@ -64,6 +77,11 @@ def checkpoint_folders(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step of a checkpoint folder, by its name."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
 def last_complete_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint; None when there is none."""
     whole = [path for path in checkpoint_folders(folder).values() if (path / COMPLETE_MARK).is_file()]
@@ -71,7 +89,13 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
 
 
 def remove_incomplete_checkpoints(folder: Path) -> None:
-    """Delete what a crash left half written."""
+    """Delete what a crash left half written, or half removed."""
     for path in checkpoint_folders(folder).values():
         if not (path / COMPLETE_MARK).is_file():
             shutil.rmtree(path)
+
+
+def _remove(checkpoint: Path) -> None:
+    # The mark first: a removal that is cut short leaves no checkpoint that looks whole.
+    (checkpoint / COMPLETE_MARK).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)

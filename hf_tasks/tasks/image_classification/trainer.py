@@ -19,6 +19,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.trainer_utils import EvalLoopOutput
 
 from hf_tasks.errors import UserError
 from hf_tasks.images.dataset import EpochSampler, TrainingPictures, ValidationPictures
@@ -95,6 +96,17 @@ class ImageClassificationTrainer(Trainer):
     def get_test_dataloader(self, test_dataset: datasets.Dataset) -> DataLoader:
         """Batches of other rows."""
         return super().get_test_dataloader(self._pictures(test_dataset))
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Measure the model as the first process has it, which is the one that saves.
+
+        Batch norm has counted other pictures in each process; DistributedDataParallel shares what the first
+        has counted only before the next training step.
+        """
+        if self.args.world_size > 1:
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        return super().evaluation_loop(*args, **kwargs)
 
     def prediction_step(
         self,

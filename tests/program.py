@@ -1,0 +1,148 @@
+"""Runs `hf-tasks` in processes of its own that start at once: forked from a server that has imported it all.
+
+The processes are real: they end by sys.exit or by SIGKILL, have workers, and take part in process groups.
+"""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["hf_tasks.workflow", "hf_tasks.tasks.image_classification.task", "program"])
+LIMIT_SECONDS = 120
+
+Process = multiprocessing.process.BaseProcess
+
+
+def start_program(
+    arguments: list[str],
+    log: Path,
+    *,
+    prepare: Callable[[], None] | None = None,
+    environment: dict[str, str] | None = None,
+    threads: int = 1,
+) -> Process:
+    """Start `hf-tasks ARGUMENTS`; `prepare` is called in the new process before the program."""
+    process = FORKED.Process(target=_program, args=(arguments, log, prepare, environment or {}, threads))
+    process.start()
+    return process
+
+
+def end_code(process: Process) -> int:
+    """Wait for the end; minus the signal for a killed process."""
+    process.join(LIMIT_SECONDS)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f"still running after {LIMIT_SECONDS} seconds")
+    return process.exitcode
+
+
+def run_program(arguments: list[str], log: Path, **options) -> str:
+    """Run to the end, which must be a good one, and return what was printed."""
+    code = end_code(start_program(arguments, log, **options))
+    printed = log.read_text(encoding="utf-8")
+    assert code == 0, printed
+    return printed
+
+
+def run_group(arguments: list[str], log: Path, *, processes: int) -> None:
+    """Run as so many processes of one group, with the variables that torchrun sets."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    logs = [log.with_suffix(f".{rank}") for rank in range(processes)]
+    started = [
+        start_program(
+            arguments, logs[rank], environment={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        )
+        for rank in range(processes)
+    ]
+    codes = [end_code(process) for process in started]
+    assert codes == [0] * processes, [path.read_text() for path in logs]
+
+
+def kill_at_step(step: int) -> None:
+    """SIGKILL this process when a training step has ended, before anything is logged or saved."""
+    from transformers import TrainerCallback
+    from transformers.trainer import DEFAULT_CALLBACKS
+
+    class KillAtStep(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == step:
+                _kill()
+
+    DEFAULT_CALLBACKS.append(KillAtStep)
+
+
+def kill_after_training() -> None:
+    """SIGKILL this process when all steps are done and no model is written yet."""
+    from transformers import TrainerCallback
+    from transformers.trainer import DEFAULT_CALLBACKS
+
+    class KillAfterTraining(TrainerCallback):
+        def on_train_end(self, args, state, control, **kwargs):
+            _kill()
+
+    DEFAULT_CALLBACKS.append(KillAfterTraining)
+
+
+def kill_in_checkpoint(step: int) -> None:
+    """SIGKILL this process when half of a checkpoint's optimizer state is on disk."""
+    import torch
+
+    save = torch.save
+
+    def save_half(content, file, *args, **kwargs):
+        save(content, file, *args, **kwargs)
+        if str(file).endswith(f"checkpoint-{step}/optimizer.pt"):
+            os.truncate(file, Path(file).stat().st_size // 2)
+            _kill()
+
+    torch.save = save_half
+
+
+def kill_in_removal(step: int) -> None:
+    """SIGKILL this process when a checkpoint is removed by half: the tensors are gone, the rest is there."""
+    remove = shutil.rmtree
+
+    def remove_half(path, *args, **kwargs):
+        if Path(path).name == f"checkpoint-{step}":
+            (Path(path) / "model.safetensors").unlink()
+            _kill()
+        remove(path, *args, **kwargs)
+
+    shutil.rmtree = remove_half
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _program(
+    arguments: list[str],
+    log: Path,
+    prepare: Callable[[], None] | None,
+    environment: dict[str, str],
+    threads: int,
+) -> None:
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
+    # What the program would find; a child of the server would start its workers through a server too.
+    multiprocessing.set_start_method("fork", force=True)
+    import torch
+
+    from hf_tasks.cli import main
+
+    torch.set_num_threads(threads)
+    if prepare is not None:
+        prepare()
+    sys.argv = ["hf-tasks", *arguments]
+    main()

@@ -1,0 +1,258 @@
+"""A run is exact: trained twice, killed and resumed, with other workers, batch sizes and process counts."""
+
+import csv
+import json
+import random
+import signal
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from program import (
+    end_code,
+    kill_after_training,
+    kill_at_step,
+    kill_in_checkpoint,
+    kill_in_removal,
+    run_group,
+    run_program,
+    start_program,
+)
+from safetensors.numpy import load_file
+
+pytestmark = pytest.mark.slow
+
+TRAIN_ROWS, VALIDATION_ROWS = 44, 23  # 23 is a multiple of no batch size and no process count
+STEPS_PER_EPOCH, STEPS = 6, 16  # batches of 8; ends inside the third epoch
+KILLED_AT = random.Random(1).sample(range(1, STEPS), 3)
+SPEED = ("seconds", "examples_per_second")
+
+
+def write_pictures(folder, rows: int, *, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    folder.mkdir()
+    lines = ["image_path,label"]
+    for row in range(rows):
+        label = row % 3
+        pixels = generator.integers(0, 150, (24, 24, 3), dtype=np.uint8)
+        pixels[..., label] += 60
+        Image.fromarray(pixels).save(folder / f"{row}.png")
+        lines.append(f"{row}.png,{'abc'[label]}")
+    (folder / "rows.csv").write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pictures, and a recipe with all that draws random numbers: augmentation, shuffling, dropout."""
+    folder = tmp_path_factory.mktemp("exactness")
+    write_pictures(folder / "train", TRAIN_ROWS, seed=0)
+    write_pictures(folder / "validation", VALIDATION_ROWS, seed=1)
+    recipe = {
+        "task": "image-classification",
+        "output": str(folder / "runs"),
+        "data": {
+            name: {"table": str(folder / name / "rows.csv"), "images": str(folder / name)}
+            for name in ("train", "validation")
+        },
+        "model": {"name": "test_efficientnet", "pretrained": False, "image_size": 32, "drop_rate": 0.2},
+        "augmentation": "medium",
+        "training": {
+            "max_steps": STEPS,
+            "per_device_train_batch_size": 8,
+            "learning_rate": 2e-3,
+            "eval_strategy": "steps",
+            "eval_steps": 4,
+            "save_strategy": "steps",
+            "save_steps": 4,
+            "logging_steps": 3,
+            "dataloader_num_workers": 0,
+        },
+        "checkpoints": {"keep_best": 2},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+def train_arguments(folder, name: str, *overrides: str) -> list[str]:
+    return ["train", str(folder / "recipe.yaml"), f"output={folder / name}", *overrides]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder):
+    run_program(train_arguments(folder, "uninterrupted"), folder / "uninterrupted.log")
+    return folder / "uninterrupted"
+
+
+def metrics_of(run) -> dict:
+    """metrics.json less the figures of speed."""
+    metrics = json.loads((run / "metrics.json").read_text())
+    for name in SPEED:
+        metrics.get("training", {}).pop(name, None)
+    return metrics
+
+
+def history_of(run) -> list[dict]:
+    """The log of the last checkpoint less the figures of speed."""
+    last = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name.split("-")[1]))
+    entries = json.loads((last / "trainer_state.json").read_text())["log_history"]
+    return [
+        {key: value for key, value in entry.items() if "_per_second" not in key and "time" not in key}
+        for entry in entries
+    ]
+
+
+def require_same_run(run, other) -> None:
+    """Weights bit for bit, metrics, log and predictions to the last digit, the same checkpoints kept."""
+    assert (run / "model/model.safetensors").read_bytes() == (other / "model/model.safetensors").read_bytes()
+    assert metrics_of(run) == metrics_of(other)
+    assert history_of(run) == history_of(other)
+    kept, kept_by_other = (
+        sorted(path.name for path in (one / "checkpoints").iterdir()) for one in (run, other)
+    )
+    assert kept == kept_by_other
+    assert (run / "predictions.csv").read_text() == (other / "predictions.csv").read_text().replace(
+        str(other), str(run)
+    )
+
+
+def kill_and_resume(folder, name: str, fault, *overrides: str):
+    arguments = train_arguments(folder, name, *overrides)
+    killed = end_code(start_program(arguments, folder / f"{name}.log", prepare=fault))
+    assert killed == -signal.SIGKILL
+    assert not (folder / name / "metrics.json").exists()
+    run_program([*arguments, "--resume"], folder / f"{name}.log")
+    return folder / name
+
+
+def test_trained_twice_with_other_workers_is_the_same_run(folder, uninterrupted):
+    workers = "training.dataloader_num_workers=2"
+
+    run_program(train_arguments(folder, "again", workers), folder / "again.log")
+
+    require_same_run(folder / "again", uninterrupted)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("step", KILLED_AT)
+def test_killed_at_a_step_and_resumed_is_the_same_run(folder, uninterrupted, step, workers):
+    overrides = f"training.dataloader_num_workers={workers}"
+
+    resumed = kill_and_resume(folder, f"killed-{step}-{workers}", partial(kill_at_step, step), overrides)
+
+    require_same_run(resumed, uninterrupted)
+
+
+def test_killed_while_a_checkpoint_is_written_and_resumed_is_the_same_run(folder, uninterrupted):
+    resumed = kill_and_resume(folder, "killed-in-checkpoint", partial(kill_in_checkpoint, 8))
+
+    require_same_run(resumed, uninterrupted)
+
+
+def test_killed_while_a_checkpoint_is_removed_and_resumed_is_the_same_run(folder, uninterrupted):
+    few, keep_one = folder / "few", "checkpoints.keep_best=1"
+    run_program(train_arguments(folder, "few", keep_one), folder / "few.log")
+
+    resumed = kill_and_resume(folder, "killed-in-removal", partial(kill_in_removal, 4), keep_one)
+
+    require_same_run(resumed, few)
+
+
+@pytest.mark.parametrize("early_stopping", ["null", "{patience: 1}"])
+def test_killed_after_the_last_step_and_resumed_is_the_same_run(folder, early_stopping):
+    name = f"ended-{len(early_stopping)}"
+    override = f"early_stopping={early_stopping}"
+    run_program(train_arguments(folder, name, override), folder / f"{name}.log")
+
+    resumed = kill_and_resume(folder, f"killed-{name}", kill_after_training, override)
+
+    require_same_run(resumed, folder / name)
+
+
+def evaluate(folder, run, *, batch_size: int, workers: int = 0, processes: int = 1):
+    """`hf-tasks evaluate` with other settings: in a copy of the run, as its recipe holds them."""
+    copy = folder / f"{run.name}-{batch_size}-{workers}-{processes}"
+    copy.mkdir()
+    (copy / "model").symlink_to(run / "model")
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["training"] |= {"per_device_eval_batch_size": batch_size, "dataloader_num_workers": workers}
+    (copy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    arguments = ["evaluate", str(copy)]
+    if processes == 1:
+        run_program(arguments, copy / "log")
+    else:
+        run_group(arguments, copy / "log", processes=processes)
+    return copy / "evaluation"
+
+
+def rows_of(evaluation) -> list[dict[str, str]]:
+    with (evaluation / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def require_same_answers(evaluation, other) -> None:
+    """Decisions and counts equal, losses and probabilities to 1e-5."""
+    rows, other_rows = rows_of(evaluation), rows_of(other)
+    assert len(rows) == VALIDATION_ROWS
+    for name in ("path", "true", "predicted"):
+        assert [row[name] for row in rows] == [row[name] for row in other_rows]
+    for name in ("loss", "probability", "probability_a"):
+        numbers, other_numbers = ([float(row[name]) for row in table] for table in (rows, other_rows))
+        np.testing.assert_allclose(numbers, other_numbers, atol=1e-5, rtol=0)
+    metrics, other_metrics = metrics_of(evaluation), metrics_of(other)
+    for one in (metrics, other_metrics):
+        one.pop("training", None)
+    assert metrics.pop("loss") == pytest.approx(other_metrics.pop("loss"), abs=1e-5)
+    assert metrics == other_metrics
+    assert sum(map(sum, metrics["confusion_matrix"])) == VALIDATION_ROWS
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (7, 2), (64, 0)])
+def test_answers_do_not_depend_on_batch_size_workers_and_processes(
+    folder, uninterrupted, batch_size, workers, processes
+):
+    evaluation = evaluate(folder, uninterrupted, batch_size=batch_size, workers=workers, processes=processes)
+
+    require_same_answers(evaluation, uninterrupted)
+
+
+def test_torchrun_measures_the_model_that_it_saves(folder):
+    """With batch norm: each process has seen other pictures, and only one of them saves."""
+    arguments = train_arguments(folder, "torchrun", "training.max_steps=4", "training.eval_steps=4")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "hf_tasks"]
+    overrides = ["training.load_best_model_at_end=false", "training.per_device_eval_batch_size=7"]
+
+    subprocess.run([*launcher, *arguments, *overrides], check=True, capture_output=True, timeout=300)
+
+    alone = evaluate(folder, folder / "torchrun", batch_size=64)
+    require_same_answers(folder / "torchrun", alone)
+    assert history_of(folder / "torchrun")[-1]["eval_loss"] == pytest.approx(
+        json.loads((alone / "metrics.json").read_text())["loss"], abs=1e-5
+    )
+
+
+def test_two_processes_train_as_one_with_the_same_global_batch(folder):
+    """Without batch norm and dropout, which look at one process's part of the batch."""
+    common = ["model.name=test_efficientnet_ln", "model.drop_rate=0", "training.max_steps=5"]
+    steps = ["training.eval_steps=1", "training.save_steps=5"]
+    names = {1: "one-process", 2: "two-processes"}
+
+    for processes, name in names.items():
+        batch = f"training.per_device_train_batch_size={8 // processes}"
+        arguments = train_arguments(folder, name, *common, *steps, batch)
+        run_group(arguments, folder / f"{name}.log", processes=processes)
+
+    losses = {
+        name: [entry[key] for entry in history_of(folder / name) if key in entry]
+        for name in names.values()
+        for key in ("eval_loss",)
+    }
+    weights = [load_file(folder / name / "model/model.safetensors") for name in names.values()]
+    assert len(losses["one-process"]) == 5
+    np.testing.assert_allclose(losses["two-processes"], losses["one-process"], atol=1e-5, rtol=0)
+    for name, tensor in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], tensor, atol=1e-4, rtol=0)
