@@ -1,6 +1,7 @@
 """The program `hf-tasks`; heavy libraries are imported by the command that needs them."""
 
 import json
+import logging
 import os
 import sys
 import warnings
@@ -35,6 +36,7 @@ TrustRemoteCode = Annotated[
 def main() -> None:
     """Run the program: exit code 0 done, 2 the user can mend it, 1 a bug of ours."""
     _quiet_libraries()
+    _show_own_messages()
     try:
         app()
     except UserError as error:
@@ -198,6 +200,19 @@ def _say(text: str) -> None:
 
 def _is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
+
+
+class _ToConsole(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(record.getMessage())
+
+
+def _show_own_messages() -> None:
+    """Print what the program's own parts log, such as weights that are left out; libraries stay silent."""
+    logger = logging.getLogger("hf_tasks")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_ToConsole())
+    logger.propagate = False
 
 
 def _quiet_libraries() -> None:
