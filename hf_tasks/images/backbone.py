@@ -4,12 +4,17 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
+from ssl import SSLError
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import timm
-from huggingface_hub import hf_hub_download
+import torch
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from timm.models import get_pretrained_cfg, load_state_dict
@@ -19,6 +24,8 @@ from hf_tasks.errors import ModelError
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+PROBE_SECONDS = 5
+SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ def build_backbone(opened: OpenedWeights, *, classes: int, keep_head: bool) -> n
             **arguments,
         )
     except (RuntimeError, KeyError, AttributeError) as error:
-        reason = "\n".join(str(error).splitlines()[:6])
+        reason = "\n".join(line[:SHOWN_CHARACTERS] for line in str(error).splitlines()[:6])
         raise ModelError(
             f"model.weights: they do not fit {opened.architecture}: {reason}\n"
             "Name the architecture that the weights were saved from."
@@ -108,13 +115,15 @@ def build_backbone(opened: OpenedWeights, *, classes: int, keep_head: bool) -> n
 
 
 def require_buildable(opened: OpenedWeights) -> None:
-    """Check that the architecture can be built for its picture size, before any data is read.
+    """Check that the architecture takes a picture of its size, before any data is read.
 
     Raises:
-        ModelError: it cannot; the message is timm's.
+        ModelError: it does not; the message is timm's or PyTorch's.
     """
     try:
-        timm.create_model(opened.architecture, pretrained=False, num_classes=2, **opened.model_args)
+        model = timm.create_model(opened.architecture, pretrained=False, num_classes=2, **opened.model_args)
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *opened.pretrained_cfg["input_size"]))
     except (AssertionError, ValueError, RuntimeError, TypeError) as error:
         raise ModelError(
             f"model: {opened.architecture} cannot be built with an input of "
@@ -230,8 +239,9 @@ def _load_tensors(path: Path, *, key: str) -> dict[str, Tensor]:
 
 
 def _fetch(repository: str, filename: str) -> Path:
+    unreachable = _why_unreachable()
     try:
-        return Path(hf_hub_download(repository, filename))
+        return Path(hf_hub_download(repository, filename, local_files_only=unreachable is not None))
     except (
         LocalEntryNotFoundError,
         HfHubHTTPError,
@@ -240,8 +250,25 @@ def _fetch(repository: str, filename: str) -> Path:
         TimeoutError,
     ) as error:
         reason = str(error).strip().splitlines()[0]
+        if unreachable is not None:
+            reason = f"{unreachable}, and the file is not in the local cache"
         raise ModelError(
             f"model.name: cannot fetch {filename} of {repository} from the Hub: {reason}\n"
             "Check the name and the network, or set model.weights to a local .safetensors or .pth file, "
             "or model.pretrained: false to start from random weights."
         ) from error
+
+
+def _why_unreachable() -> str | None:
+    """Why the Hub cannot be asked; None when it can. Its own client finds out after half a minute."""
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        with urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=PROBE_SECONDS):
+            return None
+    except HTTPError:
+        return None  # an answer, whatever it says
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        # The Hub's client has certificates of its own.
+        return None if isinstance(reason, SSLError) else f"{constants.ENDPOINT} does not answer ({reason})"

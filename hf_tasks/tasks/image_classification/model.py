@@ -7,6 +7,8 @@ from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
 from hf_tasks.images.backbone import OpenedWeights, build_backbone, head_width
 
+SHOWN_NAMES = 5
+
 logger = logging.getLogger(__name__)
 
 
@@ -49,12 +51,19 @@ def _tell_about_head(opened: OpenedWeights, names: tuple[str, ...], keep_head: b
     width = head_width(opened)
     if width is None or keep_head:
         return
+    known = f": {_first_of(opened.class_names)}" if opened.class_names else ""
     logger.info(
-        "model: the classifier of the weights (%d classes) is left out, a new one for %d classes starts; "
-        "all other weights are kept",
+        "model: the classifier of the weights (%d classes%s) is left out, a new one for %d classes (%s) "
+        "starts; all other weights are kept",
         width,
+        known,
         len(names),
+        _first_of(names),
     )
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN_NAMES]) + (", ..." if len(names) > SHOWN_NAMES else "")
 
 
 def _without_classes(opened: OpenedWeights) -> dict[str, object]:
