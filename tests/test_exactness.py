@@ -162,14 +162,35 @@ def test_killed_while_a_checkpoint_is_removed_and_resumed_is_the_same_run(folder
 
 
 @pytest.mark.parametrize("early_stopping", ["null", "{patience: 1}"])
-def test_killed_after_the_last_step_and_resumed_is_the_same_run(folder, early_stopping):
-    name = f"ended-{len(early_stopping)}"
-    override = f"early_stopping={early_stopping}"
+def test_killed_after_the_last_step_moved_and_resumed_is_the_same_run(folder, early_stopping):
+    name, override = f"ended-{len(early_stopping)}", f"early_stopping={early_stopping}"
     run_program(train_arguments(folder, name, override), folder / f"{name}.log")
 
-    resumed = kill_and_resume(folder, f"killed-{name}", kill_after_training, override)
+    arguments = train_arguments(folder, f"killed-{name}", override)
+    killed = end_code(start_program(arguments, folder / "log", prepare=kill_after_training))
+    (folder / f"killed-{name}").rename(folder / f"moved-{name}")
+    run_program([*train_arguments(folder, f"moved-{name}", override), "--resume"], folder / "log")
 
-    require_same_run(resumed, folder / name)
+    assert killed == -signal.SIGKILL
+    require_same_run(folder / f"moved-{name}", folder / name)
+
+
+def test_the_best_and_the_last_checkpoint_are_left_and_the_best_is_the_model(uninterrupted):
+    results = {
+        entry["step"]: entry["eval_accuracy"]
+        for entry in history_of(uninterrupted)
+        if "eval_accuracy" in entry
+    }
+    best_first = sorted(results, key=lambda step: (-results[step], step))
+
+    kept = {int(path.name.split("-")[1]) for path in (uninterrupted / "checkpoints").iterdir()}
+
+    assert list(results) == [4, 8, 12, 16]
+    assert kept == {STEPS, *best_first[:2]}
+    best = load_file(uninterrupted / f"checkpoints/checkpoint-{best_first[0]}/model.safetensors")
+    model = load_file(uninterrupted / "model/model.safetensors")
+    assert all(np.array_equal(model[name], best[name]) for name in best)
+    assert metrics_of(uninterrupted)["training"]["best_step"] == best_first[0]
 
 
 def evaluate(folder, run, *, batch_size: int, workers: int = 0, processes: int = 1):
