@@ -1,5 +1,6 @@
 """The whole way from a recipe to a trained, measured and saved model, top to bottom."""
 
+import os
 import platform
 import shutil
 from collections.abc import Mapping
@@ -19,10 +20,10 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_tasks.artifacts import Artifacts, write_json
 from hf_tasks.callbacks.checkpoints import (
+    STATE_FILE,
     KeepCheckpoints,
     last_complete_checkpoint,
     remove_incomplete_checkpoints,
@@ -144,9 +145,7 @@ def evaluate(
 
 def _task_and_arguments(recipe: Recipe) -> tuple[Task, TrainingArguments]:
     task = load_task(recipe.task)
-    # Without this the processes of a group on CPUs would not know of each other, and each train alone.
-    cpu = {"use_cpu": not torch.accelerator.is_available()}
-    defaults = {**cpu, **task.training_defaults(recipe.settings)}
+    defaults = {**_device_defaults(), **task.training_defaults(recipe.settings)}
     arguments = build_arguments(recipe, arguments_class=task.arguments_class, defaults=defaults)
     if arguments.n_gpu > 1:
         raise UserError(
@@ -154,6 +153,16 @@ def _task_and_arguments(recipe: Recipe) -> tuple[Task, TrainingArguments]:
             "`accelerate launch -m hf_tasks train RECIPE`, or show one GPU: CUDA_VISIBLE_DEVICES=0"
         )
     return task, arguments
+
+
+def _device_defaults() -> dict[str, Any]:
+    """What a group of processes needs to be told where there is no accelerator."""
+    if torch.accelerator.is_available():
+        return {}
+    # accelerate would say cpu:0, a name under which PyTorch loads no checkpoint.
+    os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
+    # Left out, the processes do not know of each other, and each trains alone.
+    return {"use_cpu": True}
 
 
 def _open_output(recipe: Recipe, artifacts: Artifacts, *, resume: bool, overwrite: bool) -> None:
@@ -205,7 +214,7 @@ def _train(trainer: Trainer, checkpoint: Path | None, recipe: Recipe) -> dict[st
     """Train, from a checkpoint on if there is one, and leave the best weights in the trainer's model."""
     start = TrainerState()
     if checkpoint is not None:
-        start = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        start = TrainerState.load_from_json(str(checkpoint / STATE_FILE))
     stopping = recipe.early_stopping
     patience, threshold = (None, 0.0) if stopping is None else (stopping.patience, stopping.threshold)
     speed = {}

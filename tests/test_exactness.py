@@ -11,17 +11,17 @@ from functools import partial
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
-from program import (
+from forked_program import (
     end_code,
     kill_after_training,
     kill_at_step,
     kill_in_checkpoint,
     kill_in_removal,
     run_group,
-    run_program,
-    start_program,
+    run_to_end,
+    start,
 )
+from PIL import Image
 from safetensors.numpy import load_file
 
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ def train_arguments(folder, name: str, *overrides: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(folder):
-    run_program(train_arguments(folder, "uninterrupted"), folder / "uninterrupted.log")
+    run_to_end(train_arguments(folder, "uninterrupted"), folder / "uninterrupted.log")
     return folder / "uninterrupted"
 
 
@@ -121,17 +121,17 @@ def require_same_run(run, other) -> None:
 
 def kill_and_resume(folder, name: str, fault, *overrides: str):
     arguments = train_arguments(folder, name, *overrides)
-    killed = end_code(start_program(arguments, folder / f"{name}.log", prepare=fault))
+    killed = end_code(start(arguments, folder / f"{name}.log", prepare=fault))
     assert killed == -signal.SIGKILL
     assert not (folder / name / "metrics.json").exists()
-    run_program([*arguments, "--resume"], folder / f"{name}.log")
+    run_to_end([*arguments, "--resume"], folder / f"{name}.log")
     return folder / name
 
 
 def test_trained_twice_with_other_workers_is_the_same_run(folder, uninterrupted):
     workers = "training.dataloader_num_workers=2"
 
-    run_program(train_arguments(folder, "again", workers), folder / "again.log")
+    run_to_end(train_arguments(folder, "again", workers), folder / "again.log")
 
     require_same_run(folder / "again", uninterrupted)
 
@@ -154,7 +154,7 @@ def test_killed_while_a_checkpoint_is_written_and_resumed_is_the_same_run(folder
 
 def test_killed_while_a_checkpoint_is_removed_and_resumed_is_the_same_run(folder, uninterrupted):
     few, keep_one = folder / "few", "checkpoints.keep_best=1"
-    run_program(train_arguments(folder, "few", keep_one), folder / "few.log")
+    run_to_end(train_arguments(folder, "few", keep_one), folder / "few.log")
 
     resumed = kill_and_resume(folder, "killed-in-removal", partial(kill_in_removal, 4), keep_one)
 
@@ -164,15 +164,28 @@ def test_killed_while_a_checkpoint_is_removed_and_resumed_is_the_same_run(folder
 @pytest.mark.parametrize("early_stopping", ["null", "{patience: 1}"])
 def test_killed_after_the_last_step_moved_and_resumed_is_the_same_run(folder, early_stopping):
     name, override = f"ended-{len(early_stopping)}", f"early_stopping={early_stopping}"
-    run_program(train_arguments(folder, name, override), folder / f"{name}.log")
+    run_to_end(train_arguments(folder, name, override), folder / f"{name}.log")
 
     arguments = train_arguments(folder, f"killed-{name}", override)
-    killed = end_code(start_program(arguments, folder / "log", prepare=kill_after_training))
+    killed = end_code(start(arguments, folder / "log", prepare=kill_after_training))
     (folder / f"killed-{name}").rename(folder / f"moved-{name}")
-    run_program([*train_arguments(folder, f"moved-{name}", override), "--resume"], folder / "log")
+    run_to_end([*train_arguments(folder, f"moved-{name}", override), "--resume"], folder / "log")
 
     assert killed == -signal.SIGKILL
     require_same_run(folder / f"moved-{name}", folder / name)
+
+
+def test_two_processes_killed_and_resumed_are_the_same_run(folder):
+    options = ("training.max_steps=7", "training.save_steps=2", "training.eval_steps=2")
+    arguments = train_arguments(folder, "two", *options)
+    run_group(arguments, folder / "two.log", processes=2)
+
+    arguments = train_arguments(folder, "two-killed", *options)
+    fault = partial(kill_at_step, 5)
+    run_group(arguments, folder / "log", processes=2, prepare=fault, code=-signal.SIGKILL)
+    run_group([*arguments, "--resume"], folder / "log", processes=2)
+
+    require_same_run(folder / "two-killed", folder / "two")
 
 
 def test_the_best_and_the_last_checkpoint_are_left_and_the_best_is_the_model(uninterrupted):
@@ -203,7 +216,7 @@ def evaluate(folder, run, *, batch_size: int, workers: int = 0, processes: int =
     (copy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     arguments = ["evaluate", str(copy)]
     if processes == 1:
-        run_program(arguments, copy / "log")
+        run_to_end(arguments, copy / "log")
     else:
         run_group(arguments, copy / "log", processes=processes)
     return copy / "evaluation"
@@ -268,9 +281,8 @@ def test_two_processes_train_as_one_with_the_same_global_batch(folder):
         run_group(arguments, folder / f"{name}.log", processes=processes)
 
     losses = {
-        name: [entry[key] for entry in history_of(folder / name) if key in entry]
+        name: [entry["eval_loss"] for entry in history_of(folder / name) if "eval_loss" in entry]
         for name in names.values()
-        for key in ("eval_loss",)
     }
     weights = [load_file(folder / name / "model/model.safetensors") for name in names.values()]
     assert len(losses["one-process"]) == 5

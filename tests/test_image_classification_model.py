@@ -5,8 +5,8 @@ import logging
 import pytest
 import torch
 import yaml
+from forked_program import end_code, run_to_end, start
 from PIL import Image
-from program import end_code, run_program, start_program
 from transformers import AutoModelForImageClassification
 
 from hf_tasks.images.backbone import open_weights
@@ -96,7 +96,7 @@ def recipe(tmp_path):
 def test_the_program_says_on_the_terminal_what_it_left_out(tmp_path, recipe):
     build(["cat", "dog"]).save_pretrained(tmp_path / "earlier")
 
-    printed = run_program(["train", str(recipe), f"model.name={tmp_path / 'earlier'}"], tmp_path / "log")
+    printed = run_to_end(["train", str(recipe), f"model.name={tmp_path / 'earlier'}"], tmp_path / "log")
 
     assert "the classifier of the weights (2 classes: cat, dog) is left out" in printed
     assert printed.count("is left out") == 1
@@ -105,7 +105,7 @@ def test_the_program_says_on_the_terminal_what_it_left_out(tmp_path, recipe):
 def test_the_program_reads_no_data_when_weights_cannot_be_had(tmp_path, recipe):
     arguments = ["train", str(recipe), "model.weights=missing.pth", "data.train.folder=missing"]
 
-    code = end_code(start_program(arguments, tmp_path / "log"))
+    code = end_code(start(arguments, tmp_path / "log"))
 
     assert code == 2
     assert (tmp_path / "log").read_text().splitlines() == ["error: model.weights: no file missing.pth"]

@@ -229,7 +229,9 @@ def test_a_folder_with_a_model_of_another_library_is_refused(tmp_path):
 def test_without_a_network_there_is_one_clear_error_within_seconds(
     tmp_path, monkeypatch, variable, value, reason, name
 ):
-    monkeypatch.setattr(constants, variable, value)  # what the environment variables set, once, at import
+    # What the environment variables set, once, at import.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, variable, value)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     started = time.perf_counter()
 

@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hf_tasks.callbacks.history import evaluation_results
 
 COMPLETE_MARK = "complete"
+STATE_FILE = "trainer_state.json"  # written by the Trainer
 _FOLDER = re.compile(r"checkpoint-(\d+)")
 
 

@@ -13,13 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["hf_tasks.workflow", "hf_tasks.tasks.image_classification.task", "program"])
+FORKED.set_forkserver_preload(
+    ["hf_tasks.workflow", "hf_tasks.tasks.image_classification.task", "forked_program"]
+)
 LIMIT_SECONDS = 120
 
 Process = multiprocessing.process.BaseProcess
 
 
-def start_program(
+def start(
     arguments: list[str],
     log: Path,
     *,
@@ -42,29 +44,39 @@ def end_code(process: Process) -> int:
     return process.exitcode
 
 
-def run_program(arguments: list[str], log: Path, **options) -> str:
+def run_to_end(arguments: list[str], log: Path, **options) -> str:
     """Run to the end, which must be a good one, and return what was printed."""
-    code = end_code(start_program(arguments, log, **options))
+    code = end_code(start(arguments, log, **options))
     printed = log.read_text(encoding="utf-8")
     assert code == 0, printed
     return printed
 
 
-def run_group(arguments: list[str], log: Path, *, processes: int) -> None:
-    """Run as so many processes of one group, with the variables that torchrun sets."""
+def run_group(
+    arguments: list[str],
+    log: Path,
+    *,
+    processes: int,
+    prepare: Callable[[], None] | None = None,
+    code: int = 0,
+) -> None:
+    """Run one group of processes, with the variables that torchrun sets, until all have ended with `code`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     logs = [log.with_suffix(f".{rank}") for rank in range(processes)]
     started = [
-        start_program(
-            arguments, logs[rank], environment={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        start(
+            arguments,
+            logs[rank],
+            prepare=prepare,
+            environment={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(processes)
     ]
     codes = [end_code(process) for process in started]
-    assert codes == [0] * processes, [path.read_text() for path in logs]
+    assert codes == [code] * processes, [path.read_text() for path in logs]
 
 
 def kill_at_step(step: int) -> None:
