@@ -119,12 +119,12 @@ def kill_in_checkpoint(step: int) -> None:
     torch.save = save_half
 
 
-def kill_in_removal(step: int) -> None:
+def kill_in_removal() -> None:
     """SIGKILL this process when a checkpoint is removed by half: the tensors are gone, the rest is there."""
     remove = shutil.rmtree
 
     def remove_half(path, *args, **kwargs):
-        if Path(path).name == f"checkpoint-{step}":
+        if Path(path).name.startswith("checkpoint-"):
             (Path(path) / "model.safetensors").unlink()
             _kill()
         remove(path, *args, **kwargs)

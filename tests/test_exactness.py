@@ -153,26 +153,30 @@ def test_killed_while_a_checkpoint_is_written_and_resumed_is_the_same_run(folder
 
 
 def test_killed_while_a_checkpoint_is_removed_and_resumed_is_the_same_run(folder, uninterrupted):
-    few, keep_one = folder / "few", "checkpoints.keep_best=1"
-    run_to_end(train_arguments(folder, "few", keep_one), folder / "few.log")
+    resumed = kill_and_resume(folder, "killed-in-removal", kill_in_removal)
 
-    resumed = kill_and_resume(folder, "killed-in-removal", partial(kill_in_removal, 4), keep_one)
-
-    require_same_run(resumed, few)
+    require_same_run(resumed, uninterrupted)
 
 
-@pytest.mark.parametrize("early_stopping", ["null", "{patience: 1}"])
-def test_killed_after_the_last_step_moved_and_resumed_is_the_same_run(folder, early_stopping):
-    name, override = f"ended-{len(early_stopping)}", f"early_stopping={early_stopping}"
-    run_to_end(train_arguments(folder, name, override), folder / f"{name}.log")
-
-    arguments = train_arguments(folder, f"killed-{name}", override)
+def test_killed_after_the_last_step_moved_and_resumed_is_the_same_run(folder, uninterrupted):
+    arguments = train_arguments(folder, "killed-at-end")
     killed = end_code(start(arguments, folder / "log", prepare=kill_after_training))
-    (folder / f"killed-{name}").rename(folder / f"moved-{name}")
-    run_to_end([*train_arguments(folder, f"moved-{name}", override), "--resume"], folder / "log")
+    (folder / "killed-at-end").rename(folder / "moved")
+
+    run_to_end([*train_arguments(folder, "moved"), "--resume"], folder / "log")
 
     assert killed == -signal.SIGKILL
-    require_same_run(folder / f"moved-{name}", folder / name)
+    require_same_run(folder / "moved", uninterrupted)
+
+
+def test_killed_after_stopping_early_and_resumed_is_the_same_run(folder):
+    override = "early_stopping={patience: 1}"
+    run_to_end(train_arguments(folder, "early", override), folder / "early.log")
+
+    resumed = kill_and_resume(folder, "killed-early", kill_after_training, override)
+
+    assert metrics_of(folder / "early")["training"]["steps"] < STEPS
+    require_same_run(resumed, folder / "early")
 
 
 def test_two_processes_killed_and_resumed_are_the_same_run(folder):
