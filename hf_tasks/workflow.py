@@ -212,22 +212,16 @@ def _fit(
 
 def _train(trainer: Trainer, checkpoint: Path | None, recipe: Recipe) -> dict[str, Any]:
     """Train, from a checkpoint on if there is one, and leave the best weights in the trainer's model."""
-    start = TrainerState()
+    start, resumed, speed = TrainerState(), None, {}
     if checkpoint is not None:
-        start = TrainerState.load_from_json(str(checkpoint / STATE_FILE))
+        start, resumed = TrainerState.load_from_json(str(checkpoint / STATE_FILE)), str(checkpoint)
     stopping = recipe.early_stopping
     patience, threshold = (None, 0.0) if stopping is None else (stopping.patience, stopping.threshold)
-    speed = {}
-    if checkpoint is not None and training_has_ended(
+    if resumed is not None and training_has_ended(
         start, trainer.args, patience=patience, threshold=threshold
     ):
-        # The Trainer would go one step too far from a last step inside an epoch.
-        trainer.state = start
-        settle_checkpoints(start, trainer.args, keep_best=recipe.checkpoints.keep_best)
-        kept = start.best_model_checkpoint if trainer.args.load_best_model_at_end else None
-        trainer._load_from_checkpoint(kept or str(checkpoint))
+        _restore(trainer, start, resumed, keep_best=recipe.checkpoints.keep_best)
     else:
-        resumed = None if checkpoint is None else str(checkpoint)
         trained = trainer.train(resume_from_checkpoint=resumed)
         speed = _speed(trained.metrics, trainer.state, first_step=start.global_step)
     state = trainer.state
@@ -239,6 +233,16 @@ def _train(trainer: Trainer, checkpoint: Path | None, recipe: Recipe) -> dict[st
         "loss": mean_training_loss(state),
         **speed,
     }
+
+
+def _restore(trainer: Trainer, state: TrainerState, checkpoint: str, *, keep_best: int) -> None:
+    """Take up training at its end; the Trainer would go one step further where that is inside an epoch."""
+    state.is_local_process_zero = trainer.is_local_process_zero()
+    state.is_world_process_zero = trainer.is_world_process_zero()
+    trainer.state = state
+    settle_checkpoints(state, trainer.args, keep_best=keep_best)
+    best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+    trainer._load_from_checkpoint(best or checkpoint)
 
 
 def _add_callbacks(trainer: Trainer, recipe: Recipe, task: Task, console: Console) -> None:
