@@ -148,7 +148,7 @@ def test_a_pickled_attack_is_refused_and_does_not_run(tmp_path, writer, suffix):
     if writer == "torch":
         torch.save(content, path)
     else:
-        path.write_bytes(pickle.dumps(content))
+        path.write_bytes(pickle.dumps(content, protocol=2))
 
     with pytest.raises(ModelError, match=f"model.weights: {path} is not a file of weights"):
         open_weights("test_efficientnet", pretrained=False, weights=str(path))
