@@ -6,19 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
-import httpx
 import pyarrow as pa
 import yaml
 from datasets.exceptions import DatasetsError
-from huggingface_hub import constants
-from huggingface_hub.utils import get_session
 
 from hf_tasks.data.problems import nearest
 from hf_tasks.data.sources import HubSource
 from hf_tasks.errors import DataError
+from hf_tasks.hub.connection import why_unreachable
 
 HUB_LOGGERS = ("datasets", "huggingface_hub")
-SECONDS_TO_ANSWER = 10.0
 
 # datasets has no classes of its own for an unknown split or configuration, a script, or a broken file.
 BROKEN = (
@@ -117,9 +114,7 @@ def _require_folder_or_name(folder: Path, name: str, key: str) -> None:
 def _offline_if_unreachable() -> Iterator[None]:
     """Look only in the cache when the Hub is silent; huggingface_hub would ask six times in 23 seconds."""
     was_offline = datasets.config.HF_HUB_OFFLINE
-    try:
-        get_session().head(constants.ENDPOINT, timeout=SECONDS_TO_ANSWER)
-    except (OSError, httpx.TransportError):
+    if why_unreachable() is not None:
         datasets.config.HF_HUB_OFFLINE = True
     try:
         yield

@@ -4,27 +4,23 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
-from ssl import SSLError
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import timm
 import torch
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from timm.models import get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
 
 from hf_tasks.errors import ModelError
+from hf_tasks.hub.connection import why_unreachable
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-PROBE_SECONDS = 5
 SHOWN_CHARACTERS = 200
 
 
@@ -239,7 +235,7 @@ def _load_tensors(path: Path, *, key: str) -> dict[str, Tensor]:
 
 
 def _fetch(repository: str, filename: str) -> Path:
-    unreachable = _why_unreachable()
+    unreachable = why_unreachable()
     try:
         return Path(hf_hub_download(repository, filename, local_files_only=unreachable is not None))
     except (
@@ -257,18 +253,3 @@ def _fetch(repository: str, filename: str) -> Path:
             "Check the name and the network, or set model.weights to a local .safetensors or .pth file, "
             "or model.pretrained: false to start from random weights."
         ) from error
-
-
-def _why_unreachable() -> str | None:
-    """Why the Hub cannot be asked; None when it can. Its own client finds out after half a minute."""
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    try:
-        with urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=PROBE_SECONDS):
-            return None
-    except HTTPError:
-        return None  # an answer, whatever it says
-    except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        # The Hub's client has certificates of its own.
-        return None if isinstance(reason, SSLError) else f"{constants.ENDPOINT} does not answer ({reason})"
