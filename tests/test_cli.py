@@ -63,7 +63,7 @@ def test_mistakes_of_a_recipe_are_told_together_and_without_a_traceback(tmp_path
 
 
 def test_values_that_training_arguments_refuse_are_a_message(tmp_path):
-    done = run_program("train", DIGITS, "training.eval_strategy=no", folder=tmp_path)
+    done = run_program("train", DIGITS, "training.eval_strategy='no'", folder=tmp_path)
 
     assert done.returncode == 2
     assert "digits.yaml: training: " in done.stderr
