@@ -1,7 +1,7 @@
 """What a task folder provides: a value made of functions, nothing to inherit."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,6 +63,8 @@ class Predictions:
     """A row an example."""
     answers: ClassificationAnswers
     """The same for drawing."""
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+    """What was fitted to these rows and belongs in the model's config; JSON values only."""
 
 
 class Predictor(Protocol):

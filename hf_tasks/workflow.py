@@ -13,6 +13,7 @@ import pyarrow.csv
 import torch
 from rich.console import Console
 from transformers import (
+    PreTrainedModel,
     PrinterCallback,
     ProgressCallback,
     Trainer,
@@ -207,6 +208,7 @@ def _fit(
     _save_model(trainer, artifacts.model)
     predictions = task.compute_predictions(trainer, splits)
     if arguments.process_index == 0:
+        _keep_fitted(model, predictions.fitted, artifacts.model)
         _write_predictions(artifacts, predictions, {"training": facts})
 
 
@@ -277,6 +279,13 @@ def _save_model(trainer: Trainer, folder: Path) -> None:
     if trainer.args.process_index == 0:
         # A pickle of ours has no place in a model that others load.
         (folder / "training_args.bin").unlink(missing_ok=True)
+
+
+def _keep_fitted(model: PreTrainedModel, fitted: Mapping[str, Any], folder: Path) -> None:
+    """Weights are on disk before anything is measured, so the config is written a second time."""
+    if fitted:
+        model.config.update(fitted)
+        model.config.save_pretrained(folder)
 
 
 def _speed(metrics: Mapping[str, float], state: TrainerState, *, first_step: int) -> dict[str, float]:

@@ -76,8 +76,8 @@ def multiclass_figures(labels_N: NDArray[Any], decisions_N: NDArray[Any], *, cla
     def figures(count_N: NDArray[np.float64]) -> Figures:
         # Without any right answer NumPy gives whole numbers.
         hits_C = np.bincount(right_classes, count_N[is_right_N], classes).astype(np.float64)
-        predicted_C = np.bincount(decisions_N, count_N, classes)
-        support_C = np.bincount(labels_N, count_N, classes)
+        predicted_C = np.bincount(decisions_N, count_N, classes).astype(np.float64)
+        support_C = np.bincount(labels_N, count_N, classes).astype(np.float64)
         return {"accuracy": hits_C.sum() / count_N.sum(), **_f1_figures(hits_C, predicted_C, support_C)}
 
     return figures
@@ -119,8 +119,13 @@ def mean_figures(values: Mapping[str, Floats]) -> CountedFigures:
     return lambda count_N: {name: count_N @ column_N / count_N.sum() for name, column_N in values.items()}
 
 
+def joined(*parts: CountedFigures) -> CountedFigures:
+    """The figures of all parts at once, from the same draws."""
+    return lambda count_N: {name: value for figures in parts for name, value in figures(count_N).items()}
+
+
 def ranking_draws(count: int, classes: int) -> int:
-    """Draws that ranking figures can afford: 1000 for small data, never under 100."""
+    """Draws that figures of all classes can afford: 1000 for small data, never under 100."""
     return int(np.clip(RANKING_WORK // (count * classes), FEWEST_DRAWS, DRAWS))
 
 

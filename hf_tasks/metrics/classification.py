@@ -49,7 +49,7 @@ def compute_multiclass(
 
     metrics: dict[str, Any] = {"accuracy": float(hits_C.sum() / count)}
     if classes > 5:
-        metrics["top_5_accuracy"] = float((_rank_of_truth(probabilities_NC, labels_N) < 5).mean())
+        metrics["top_5_accuracy"] = float((rank_of_truth(probabilities_NC, labels_N) < 5).mean())
     rates = _rates(hits_C, predicted_C, support_C)
     metrics |= _f1_averages(rates["f1"], hits_C, predicted_C, support_C)
     metrics["per_class"] = _per_class(class_names, rates)
@@ -62,7 +62,7 @@ def compute_multilabel(
     labels_NC: NDArray[Any],
     *,
     class_names: Sequence[str],
-    threshold: float = 0.5,
+    threshold: float | Floats = 0.5,
 ) -> dict[str, Any]:
     """Exact matches, F1 and ranking scores where each class is present or absent on its own.
 
@@ -70,7 +70,7 @@ def compute_multilabel(
         probabilities_NC: of presence, in [0, 1].
         labels_NC: 1 where the class is present, else 0; any number type.
         class_names: the C names, in the order of the columns, all different.
-        threshold: a class counts as predicted from this probability on.
+        threshold: a class counts as predicted from this probability on; one for all, or one a class (C,).
 
     Returns:
         JSON-ready: `accuracy` (share of examples with every class right), `f1_macro`, `f1_micro`,
@@ -99,17 +99,17 @@ def compute_multilabel(
     return metrics
 
 
-def scalar_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The single numbers among the metrics, for logs and for choosing the best checkpoint."""
-    return {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
-
-
-def _rank_of_truth(probabilities_NC: Floats, labels_N: Integers) -> NDArray[np.int64]:
+def rank_of_truth(probabilities_NC: Floats, labels_N: Integers) -> NDArray[np.int64]:
     """How many classes stand before the true one: more probable, or as probable and earlier."""
     truth_N1 = np.take_along_axis(probabilities_NC, labels_N[:, None], axis=1)
     ahead_N = np.count_nonzero(probabilities_NC > truth_N1, axis=1)
     earlier_NC = np.arange(probabilities_NC.shape[1]) < labels_N[:, None]
     return ahead_N + np.count_nonzero((probabilities_NC == truth_N1) & earlier_NC, axis=1)
+
+
+def scalar_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The single numbers among the metrics, for logs and for choosing the best checkpoint."""
+    return {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
 
 
 def _ranking_scores(

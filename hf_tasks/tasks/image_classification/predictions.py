@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import expit, softmax
-from transformers import TimmWrapperForImageClassification, TimmWrapperImageProcessor
+from transformers import PretrainedConfig, TimmWrapperForImageClassification, TimmWrapperImageProcessor
 
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import load_rgb
@@ -21,15 +21,51 @@ SHOWN_CLASSES = 20
 HIGHEST = 5
 
 
-def probabilities(logits_NC: np.ndarray, *, is_multilabel: bool) -> np.ndarray:
+def decode_logits(logits_NC: np.ndarray, config: PretrainedConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities, float64 (N, C), and decisions as a model's config asks for them.
+
+    Args:
+        logits_NC: what the network gives.
+        config: of the saved model: `problem_type`, the class names, and `calibration`, if there is one, with
+            a `temperature` that logits are divided by and `thresholds` by class name.
+
+    Returns:
+        Probabilities, and (N,) class numbers, or (N, C) of 0 and 1 for several classes per picture.
+    """
+    is_multilabel = config.problem_type == "multi_label_classification"
+    temperature = calibration_of(config).get("temperature", 1.0)
+    found_NC = probabilities(logits_NC, is_multilabel=is_multilabel, temperature=temperature)
+    return found_NC, decided_classes(found_NC, is_multilabel=is_multilabel, thresholds=thresholds_of(config))
+
+
+def calibration_of(config: PretrainedConfig) -> Mapping[str, Any]:
+    """What was fitted to validation rows; empty for a model that nothing was fitted for.
+
+    It has a place of its own in the config because transformers takes a bare `temperature` for one of text
+    generation: version 4 warns of it, version 5 drops it.
+    """
+    return getattr(config, "calibration", None) or {}
+
+
+def thresholds_of(config: PretrainedConfig) -> np.ndarray:
+    """The probability from which on each class counts as present, (C,); 0.5 where nothing was fitted."""
+    thresholds = calibration_of(config).get("thresholds", {})
+    return np.array([thresholds.get(config.id2label[index], 0.5) for index in range(config.num_labels)])
+
+
+def probabilities(logits_NC: np.ndarray, *, is_multilabel: bool, temperature: float = 1.0) -> np.ndarray:
     """Sigmoid of each logit for several classes per picture, else softmax over them; float64 (N, C)."""
-    logits = logits_NC.astype(np.float64)
+    logits = logits_NC.astype(np.float64) / temperature
     return expit(logits) if is_multilabel else softmax(logits, axis=1)
 
 
-def decided_classes(probabilities_NC: np.ndarray, *, is_multilabel: bool) -> np.ndarray:
-    """The decision: (N, C) of 0 and 1 at probability 0.5 for several classes, else (N,) class indices."""
-    return (probabilities_NC >= 0.5).astype(np.int64) if is_multilabel else probabilities_NC.argmax(axis=1)
+def decided_classes(
+    probabilities_NC: np.ndarray, *, is_multilabel: bool, thresholds: float | np.ndarray = 0.5
+) -> np.ndarray:
+    """(N, C) of 0 and 1 from a threshold on, one or one a class, for several classes, else (N,) classes."""
+    if is_multilabel:
+        return (probabilities_NC >= thresholds).astype(np.int64)
+    return probabilities_NC.argmax(axis=1)
 
 
 def class_texts(decisions: np.ndarray, class_names: Sequence[str]) -> list[str]:
@@ -40,16 +76,15 @@ def class_texts(decisions: np.ndarray, class_names: Sequence[str]) -> list[str]:
 
 
 def answer_columns(
-    probabilities_NC: np.ndarray, class_names: Sequence[str], *, is_multilabel: bool
+    probabilities_NC: np.ndarray, decisions: np.ndarray, class_names: Sequence[str]
 ) -> dict[str, list[Any]]:
     """Columns `predicted`, its `probability` (one class per picture), then the probabilities.
 
     Up to 20 classes have a column `probability_NAME` each; of more, the five highest are given as
     `class_1`, `probability_1` and so on.
     """
-    decisions = decided_classes(probabilities_NC, is_multilabel=is_multilabel)
     columns: dict[str, list[Any]] = {"predicted": class_texts(decisions, class_names)}
-    if not is_multilabel:
+    if decisions.ndim == 1:
         columns["probability"] = probabilities_NC.max(axis=1).tolist()
     if len(class_names) <= SHOWN_CLASSES:
         each = {f"probability_{name}": probabilities_NC[:, i].tolist() for i, name in enumerate(class_names)}
@@ -75,7 +110,6 @@ class ClassifierPredictor:
         self.class_names = [
             self.model.config.id2label[index] for index in range(self.model.config.num_labels)
         ]
-        self.is_multilabel = self.model.config.problem_type == "multi_label_classification"
 
     def __call__(self, paths: Sequence[Path], *, batch_size: int) -> Iterator[Mapping[str, Any]]:
         """One row a file, in order; the row of an unreadable file holds its `error`."""
@@ -115,5 +149,4 @@ class ClassifierPredictor:
                 logits_NC = (
                     self.model(torch.stack(list(pictures)).to(self.device)).logits.float().cpu().numpy()
                 )
-        found = probabilities(logits_NC, is_multilabel=self.is_multilabel)
-        return answer_columns(found, self.class_names, is_multilabel=self.is_multilabel)
+        return answer_columns(*decode_logits(logits_NC, self.model.config), self.class_names)

@@ -82,6 +82,23 @@ class Asymmetric(Section):
 Loss = Annotated[CrossEntropy | BinaryCrossEntropy | Asymmetric, Field(discriminator="name")]
 
 
+class PrecisionThreshold(Section):
+    """The lowest threshold at which enough of what a class is given to is right."""
+
+    precision: float = Field(gt=0, le=1, description="Share that must be right, such as 0.95.")
+
+
+class Calibration(Section):
+    """What is fitted to the validation rows and kept in the model's config; metrics.json tells its worth."""
+
+    temperature: bool = Field(
+        False, description="Divide logits by a number that makes probabilities honest; decisions at 0.5 stay."
+    )
+    thresholds: Literal["f1"] | PrecisionThreshold | None = Field(
+        None, description="Several classes: a threshold each, by f1 or `{precision: 0.95}`; left out: 0.5."
+    )
+
+
 class Settings(Section):
     """The sections of an image classification recipe."""
 
@@ -91,6 +108,7 @@ class Settings(Section):
     loss: Loss | None = Field(
         None, description="Left out: cross-entropy, or binary-cross-entropy for several classes."
     )
+    calibration: Calibration = Calibration()
     metrics: list[str] = Field([], description="Further metrics of the evaluate library, by name.")
 
     @model_validator(mode="after")
@@ -101,5 +119,14 @@ class Settings(Section):
             raise ValueError(
                 f"loss.name: '{self.loss.name}' does not fit data.columns, which name "
                 f"{'several labels' if several else 'one label'}; wanted {wanted}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _thresholds_fit_labels(self) -> "Settings":
+        if self.calibration.thresholds is not None and self.data.columns.labels is None:
+            raise ValueError(
+                "calibration.thresholds: data.columns name one label, whose decision is the most probable "
+                "class; wanted several labels (data.columns.labels), or no thresholds"
             )
         return self

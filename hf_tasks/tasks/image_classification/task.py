@@ -15,17 +15,17 @@ from hf_tasks.errors import DataError
 from hf_tasks.images.augmentation import require_augmentation
 from hf_tasks.images.backbone import OpenedWeights, open_weights, require_buildable
 from hf_tasks.images.decode import load_rgb
-from hf_tasks.metrics.classification import compute_multiclass, compute_multilabel
 from hf_tasks.metrics.modules import compute_further, load_further_metrics
+from hf_tasks.tasks.image_classification.calibration import fit_calibration
 from hf_tasks.tasks.image_classification.data import ClassificationSplits, prepare_rows, prepare_splits
 from hf_tasks.tasks.image_classification.losses import build_loss, per_example_losses
+from hf_tasks.tasks.image_classification.measure import describe_answers
 from hf_tasks.tasks.image_classification.model import build_classifier
 from hf_tasks.tasks.image_classification.predictions import (
     ClassifierPredictor,
     answer_columns,
     class_texts,
-    decided_classes,
-    probabilities,
+    decode_logits,
 )
 from hf_tasks.tasks.image_classification.settings import Settings
 from hf_tasks.tasks.image_classification.trainer import ImageClassificationTrainer
@@ -130,7 +130,7 @@ def build_trainer(
             train_labels=labels,
             is_multilabel=splits.is_multilabel,
         )
-    return ImageClassificationTrainer(
+    trainer = ImageClassificationTrainer(
         model,
         arguments,
         train_dataset=splits.train,
@@ -139,38 +139,52 @@ def build_trainer(
         loss=loss,
         further_metrics=further,
     )
+    if splits.train is not None:
+        trainer.calibration = settings.calibration
+    return trainer
 
 
 def compute_predictions(trainer: ImageClassificationTrainer, splits: ClassificationSplits) -> Predictions:
-    """All metrics of the validation rows, and a table with path, truth, decision, probabilities and loss."""
+    """All metrics of the validation rows, and a table with path, truth, decision, probabilities and loss.
+
+    What the trainer is to calibrate is fitted first, set in its model's config, and counts already here.
+    """
     output = trainer.predict(splits.validation, metric_key_prefix="eval")
-    labels = output.label_ids
-    found_NC = probabilities(output.predictions, is_multilabel=splits.is_multilabel)
-    compute = compute_multilabel if splits.is_multilabel else compute_multiclass
-    metrics = {
-        **{name.removeprefix("eval_"): value for name, value in output.metrics.items() if name not in SPEED},
-        **compute(found_NC, labels, class_names=splits.class_names),
-    }
-    losses_N = per_example_losses(trainer.plain_loss, output.predictions, labels).numpy()
-    paths = splits.validation["path"][:]
-    table = pa.table(
-        {
-            "path": paths,
-            "true": class_texts(labels, splits.class_names),
-            **answer_columns(found_NC, splits.class_names, is_multilabel=splits.is_multilabel),
-            "loss": losses_N,
-        }
-    )
+    logits_NC, labels, config = output.predictions, output.label_ids, trainer.model.config
+    fitted = {}
+    if trainer.calibration is not None:
+        fitted = fit_calibration(trainer.calibration, logits_NC, labels, splits.class_names)
+        config.calibration = fitted
+    found_NC, decisions = decode_logits(logits_NC, config)
     answers = ClassificationAnswers(
         class_names=splits.class_names,
         labels=labels,
         probabilities_NC=found_NC,
-        decisions=decided_classes(found_NC, is_multilabel=splits.is_multilabel),
-        losses_N=losses_N,
-        paths=paths,
+        decisions=decisions,
+        losses_N=per_example_losses(trainer.plain_loss, logits_NC, labels).numpy(),
+        paths=splits.validation["path"][:],
         load_picture=lambda example: load_rgb(splits.validation[example]["image"]),
     )
-    return Predictions(metrics, table, answers)
+    evaluated = {
+        name.removeprefix("eval_"): value for name, value in output.metrics.items() if name not in SPEED
+    }
+    metrics = {
+        **evaluated,
+        **compute_further(trainer.further_metrics, decisions, labels),
+        **describe_answers(answers, logits_NC, config),
+    }
+    return Predictions(metrics, _table(answers), answers, {"calibration": fitted} if fitted else {})
+
+
+def _table(answers: ClassificationAnswers) -> pa.Table:
+    return pa.table(
+        {
+            "path": answers.paths,
+            "true": class_texts(answers.labels, answers.class_names),
+            **answer_columns(answers.probabilities_NC, answers.decisions, answers.class_names),
+            "loss": answers.losses_N,
+        }
+    )
 
 
 TASK = Task(

@@ -32,7 +32,8 @@ from hf_tasks.tasks.image_classification.losses import (
     cross_entropy,
     per_example_losses,
 )
-from hf_tasks.tasks.image_classification.predictions import decided_classes, probabilities
+from hf_tasks.tasks.image_classification.predictions import decode_logits
+from hf_tasks.tasks.image_classification.settings import Calibration
 
 
 class ImageClassificationTrainer(Trainer):
@@ -40,7 +41,8 @@ class ImageClassificationTrainer(Trainer):
 
     What a training picture looks like depends on the seed, the epoch and its row alone, so batch size,
     worker count and resuming change nothing. Evaluation counts every row once, and its loss is the plain
-    (binary) cross entropy whatever loss was trained with, so that runs compare.
+    (binary) cross entropy whatever loss was trained with, so that runs compare. `calibration` is what is to
+    be fitted to the validation rows once training is over; None where nothing is.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class ImageClassificationTrainer(Trainer):
         self.class_names = [config.id2label[index] for index in range(config.num_labels)]
         self.plain_loss = ClassificationLoss(binary_cross_entropy if self.is_multilabel else cross_entropy)
         self.further_metrics = further_metrics
+        self.calibration: Calibration | None = None
         self._label_column = "labels" if self.is_multilabel else "label"
         image_processor = TimmWrapperImageProcessor(config.pretrained_cfg, architecture=config.architecture)
         self._validation_transform = ValidationTransform(image_processor)
@@ -135,9 +138,8 @@ class ImageClassificationTrainer(Trainer):
                 f"training: the model's outputs are not finite after step {self.state.global_step}; "
                 "lower training.learning_rate, or train without fp16"
             )
-        found_NC = probabilities(logits_NC, is_multilabel=self.is_multilabel)
+        found_NC, decisions = decode_logits(logits_NC, self.model.config)
         compute = compute_multilabel if self.is_multilabel else compute_multiclass
-        decisions = decided_classes(found_NC, is_multilabel=self.is_multilabel)
         losses_N = per_example_losses(self.plain_loss, logits_NC, labels)
         return {
             "loss": losses_N.double().mean().item(),
