@@ -44,9 +44,24 @@ class Artifacts:
         return self.folder / "data.json"
 
     @property
+    def report(self) -> Path:
+        """The page that shows the run."""
+        return self.folder / "report.html"
+
+    @property
+    def parity(self) -> Path:
+        """What each exported format measured."""
+        return self.folder / "export" / "parity.json"
+
+    @property
     def environment(self) -> Path:
         """Versions and machine."""
         return self.folder / "environment.json"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What write_json wrote; nothing where there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

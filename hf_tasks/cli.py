@@ -77,7 +77,7 @@ def train(
         loaded, resume=resume, overwrite=overwrite, trust_remote_code=trust_remote_code, console=console
     )
     _show_metrics(artifacts.metrics)
-    _say(f"results: {artifacts.folder}  (model/ metrics.json predictions.csv recipe.yaml)")
+    _say(f"results: {artifacts.folder}  (model/ metrics.json predictions.csv report.html)")
 
 
 @app.command()
@@ -111,6 +111,15 @@ def evaluate(
     )
     _show_metrics(artifacts.metrics)
     _say(f"results: {artifacts.folder}  (metrics.json predictions.csv)")
+
+
+@app.command()
+def report(run: RunFolder, trust_remote_code: TrustRemoteCode = False) -> None:
+    """Draw report.html of a finished run again, such as after its export."""
+    from hf_tasks import workflow
+
+    artifacts = workflow.report(run, trust_remote_code=trust_remote_code, console=console)
+    _say(f"written: {artifacts.report}")
 
 
 @app.command()

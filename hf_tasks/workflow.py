@@ -40,6 +40,7 @@ from hf_tasks.errors import RecipeError, UserError
 from hf_tasks.recipe import Recipe, load_recipe
 from hf_tasks.recipe.arguments import build_arguments
 from hf_tasks.registry import load_task
+from hf_tasks.run_report import saved_history, write_run_report
 
 LIBRARIES = ("hf_tasks", "torch", "transformers", "timm", "datasets", "accelerate", "albumentations", "numpy")
 TWO_STEPS = {
@@ -126,22 +127,56 @@ def evaluate(
     Raises:
         UserError: the folder holds no finished run, or the rows are not usable.
     """
-    artifacts = Artifacts(run_folder)
-    if not artifacts.model.is_dir():
-        raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
     if Artifacts(out).recipe.exists():
         raise UserError(f"--out: {out} holds a run, whose figures stay; name another folder")
-    recipe = replace(load_recipe(artifacts.recipe), output=out)
-    task, arguments = _task_and_arguments(recipe)
-    model = task.load_model(artifacts.model)
-    rows = task.prepare_rows(recipe.settings, source, model)
-    trainer = task.build_trainer(recipe.settings, model, rows, arguments, trust_remote_code)
-    _add_callbacks(trainer, recipe, task, console or Console())
-    predictions = task.compute_predictions(trainer, rows)
-    if arguments.process_index == 0:
+    recipe = replace(_finished_recipe(run_folder), output=out)
+    predictions, is_first_process = _measure(
+        run_folder, recipe, source, trust_remote_code=trust_remote_code, console=console or Console()
+    )
+    if is_first_process:
         _write_predictions(Artifacts(out), predictions, {})
         Artifacts(out).checkpoints.rmdir()  # the Trainer made it, nothing was trained
     return Artifacts(out)
+
+
+def report(run_folder: Path, *, trust_remote_code: bool = False, console: Console | None = None) -> Artifacts:
+    """Draw the page of a finished run again, with its model's answers to the recipe's validation rows.
+
+    Args:
+        run_folder: what run returned, on disk.
+        trust_remote_code: allow the recipe's `metrics` to fetch and run code of the Hub.
+        console: where progress is shown.
+
+    Raises:
+        UserError: the folder holds no finished run, or the rows are not usable any more.
+    """
+    recipe = replace(_finished_recipe(run_folder), output=run_folder)
+    predictions, is_first_process = _measure(
+        run_folder, recipe, None, trust_remote_code=trust_remote_code, console=console or Console()
+    )
+    artifacts = Artifacts(run_folder)
+    if is_first_process:
+        write_run_report(artifacts, recipe, predictions.answers, saved_history(artifacts.checkpoints))
+    return artifacts
+
+
+def _finished_recipe(run_folder: Path) -> Recipe:
+    artifacts = Artifacts(run_folder)
+    if not artifacts.recipe.is_file() or not artifacts.model.is_dir():
+        raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
+    return load_recipe(artifacts.recipe)
+
+
+def _measure(
+    run_folder: Path, recipe: Recipe, source: Source | None, *, trust_remote_code: bool, console: Console
+) -> tuple[Predictions, bool]:
+    """What a saved model says of rows, and whether this process is the one that writes."""
+    task, arguments = _task_and_arguments(recipe)
+    model = task.load_model(Artifacts(run_folder).model)
+    rows = task.prepare_rows(recipe.settings, source, model)
+    trainer = task.build_trainer(recipe.settings, model, rows, arguments, trust_remote_code)
+    _add_callbacks(trainer, recipe, task, console)
+    return task.compute_predictions(trainer, rows), arguments.process_index == 0
 
 
 def _task_and_arguments(recipe: Recipe) -> tuple[Task, TrainingArguments]:
@@ -210,6 +245,7 @@ def _fit(
     if arguments.process_index == 0:
         _keep_fitted(model, predictions.fitted, artifacts.model)
         _write_predictions(artifacts, predictions, {"training": facts})
+        write_run_report(artifacts, recipe, predictions.answers, trainer.state.log_history)
 
 
 def _train(trainer: Trainer, checkpoint: Path | None, recipe: Recipe) -> dict[str, Any]:

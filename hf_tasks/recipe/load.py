@@ -20,7 +20,7 @@ from hf_tasks.recipe.document import (
     show_path,
     show_value,
 )
-from hf_tasks.recipe.sections import Checkpoints, CommonSections, EarlyStopping
+from hf_tasks.recipe.sections import Checkpoints, CommonSections, EarlyStopping, Report
 from hf_tasks.recipe.training_fields import OWNED, training_model
 from hf_tasks.recipe.values import MergedValues, apply_overrides, resolve_references
 from hf_tasks.registry import TASKS, task_settings
@@ -38,6 +38,7 @@ class Recipe:
     """Fields of TrainingArguments that the user set, in their own types."""
     checkpoints: Checkpoints
     early_stopping: EarlyStopping | None
+    report: Report
     settings: BaseModel
     """The sections of the task: an instance of `registry.task_settings(task)`."""
     text: str
@@ -76,6 +77,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         training=training.model_dump(exclude_unset=True),
         checkpoints=common.checkpoints,
         early_stopping=common.early_stopping,
+        report=common.report,
         settings=settings,
         text=dump_document(merged.written),
         path=path,

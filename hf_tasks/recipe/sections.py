@@ -24,6 +24,16 @@ class EarlyStopping(BaseModel):
     threshold: float = Field(0.0, ge=0, description="By how much a result must be better to count.")
 
 
+class Report(BaseModel):
+    """What is shown of a run besides its figures."""
+
+    model_config = _STRICT
+
+    wrong_images: int = Field(
+        20, ge=1, le=200, description="Pictures in each gallery of wrong answers of report.html."
+    )
+
+
 class CommonSections(BaseModel):
     """The sections of every recipe; a further one is a further field."""
 
@@ -34,3 +44,4 @@ class CommonSections(BaseModel):
     training: dict[str, Any] | None = Field(None, description="Fields of transformers.TrainingArguments.")
     checkpoints: Checkpoints = Checkpoints()
     early_stopping: EarlyStopping | None = None
+    report: Report = Report()
