@@ -123,6 +123,20 @@ def report(run: RunFolder, trust_remote_code: TrustRemoteCode = False) -> None:
 
 
 @app.command()
+def compare(
+    first: RunFolder,
+    second: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(help="Page to write; left out: SECOND/compared_with_FIRST.html.")
+    ] = None,
+) -> None:
+    """Say how the second run differs from the first on the same validation examples."""
+    from hf_tasks.comparison import compare_runs
+
+    _say(f"written: {compare_runs(first, second, out=out, console=console)}")
+
+
+@app.command()
 def predict(
     run: RunFolder,
     inputs: Annotated[list[Path], typer.Argument(help="Files, or folders that are searched through.")],

@@ -67,6 +67,28 @@ class Predictions:
     """What was fitted to these rows and belongs in the model's config; JSON values only."""
 
 
+@dataclass(frozen=True)
+class FigureDifference:
+    """A figure of two models on the same examples, with the 95 % interval of second less first."""
+
+    first: float
+    second: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models' answers to the same N examples."""
+
+    figures: Mapping[str, FigureDifference]
+    per_class: Mapping[str, FigureDifference]
+    """F1 by class name; empty for tasks without classes."""
+    was_right_N: np.ndarray
+    is_right_N: np.ndarray
+    """Whether the first and the second answered rightly, bool (N,)."""
+
+
 class Predictor(Protocol):
     """A saved model that answers for files it has never seen."""
 
@@ -106,3 +128,7 @@ class Task:
     """(trainer, splits) -> metrics and table of the validation rows."""
     load_predictor: Callable[[Path], Predictor]
     """(model folder) -> a predictor for new files."""
+    compare_tables: Callable[[pa.Table, pa.Table], Comparison] | None = None
+    """(tables of two runs, the same examples in the same order) -> how they differ; None where it cannot."""
+    find_pictures: Callable[[Any], Callable[[str], Image.Image]] | None = None
+    """(settings) -> (path as in the table) -> its picture; None where examples are no pictures."""

@@ -30,6 +30,16 @@ class Interval:
     high: Any
 
 
+@dataclass(frozen=True)
+class Difference:
+    """A figure of two models, and the interval of second less first; arrays where the figure is one."""
+
+    first: Any
+    second: Any
+    low: Any
+    high: Any
+
+
 def bootstrap(
     figures: CountedFigures, count: int, *, draws: int = DRAWS, seed: int = 0
 ) -> dict[str, Interval]:
@@ -54,7 +64,7 @@ def bootstrap(
 
 def paired_bootstrap(
     first: CountedFigures, second: CountedFigures, count: int, *, draws: int = DRAWS, seed: int = 0
-) -> dict[str, Interval]:
+) -> dict[str, Difference]:
     """An interval for each difference, second less first, where both answered the same examples.
 
     Each draw takes the same examples for both, so that what is hard for both cancels out. Figures that only
@@ -65,7 +75,12 @@ def paired_bootstrap(
         before, after = first(count_N), second(count_N)
         return {name: after[name] - before[name] for name in before if name in after}
 
-    return bootstrap(differences, count, draws=draws, seed=seed)
+    intervals = bootstrap(differences, count, draws=draws, seed=seed)
+    before, after = first(np.ones(count)), second(np.ones(count))
+    return {
+        name: Difference(before[name], after[name], interval.low, interval.high)
+        for name, interval in intervals.items()
+    }
 
 
 def multiclass_figures(labels_N: NDArray[Any], decisions_N: NDArray[Any], *, classes: int) -> CountedFigures:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hf_tasks.metrics.bootstrap import (
     CountedFigures,
+    Difference,
     Interval,
     bootstrap,
     joined,
@@ -53,7 +54,7 @@ def classification_intervals(answers: Answers, labels: NDArray[Any], *, classes:
 
 def paired_intervals(
     first: Answers, second: Answers, labels: NDArray[Any], *, classes: int
-) -> dict[str, Interval]:
+) -> dict[str, Difference]:
     """The same for the differences, second less first, of two classifiers on the same examples."""
     count, draws = len(labels), _draws(labels)
     before, after = (_decided(answers, labels, classes) for answers in (first, second))

@@ -28,10 +28,11 @@ class Caption:
 
     is_wrong: bool
     chips: Sequence[Chip]
-    sure: float
+    sure: float | None = None
     """In [0, 1], drawn as a bar."""
-    sure_about: str
-    loss: float
+    sure_about: str = ""
+    about: str = ""
+    """Said when the path is pointed at."""
 
 
 def wrong_examples(answers: ClassificationAnswers) -> np.ndarray:
@@ -50,7 +51,7 @@ def confidence(answers: ClassificationAnswers) -> np.ndarray:
 def caption(answers: ClassificationAnswers, number: int) -> Caption:
     """The caption of one example."""
     truth, decision = answers.labels[number], answers.decisions[number]
-    loss = float(answers.losses_N[number])
+    loss = f", loss {answers.losses_N[number]:.4g}"
     row_C = answers.probabilities_NC[number]
     if answers.is_multilabel:
         sure = float(np.abs(row_C - truth).max())

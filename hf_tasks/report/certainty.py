@@ -16,6 +16,7 @@ from hf_tasks.report.page import Section, Tile, figure, percent, render
 from hf_tasks.report.tables import Cell, Column, draw_table
 
 HISTOGRAM_BINS = 20
+FEW = 10
 MOST_CURVES = 24
 CURVE_POINTS = 120
 
@@ -27,7 +28,10 @@ def certainty_section(answers: ClassificationAnswers, metrics: Mapping[str, Any]
     drawn = [svg for chart in charts if (svg := draw_chart(chart))]
     tiles = render("tiles.html", tiles=_calibration_tiles(calibration))
     body = tiles + render("charts.html", charts=drawn) + _honesty(calibration)
-    lead = "Where bars reach the dashed line, a probability of 80 % is right four times in five."
+    lead = (
+        "Where bars reach the dashed line, probabilities can be taken at their word. "
+        f"Pale bars stand for fewer than {FEW} answers."
+    )
     return Section("certainty", "Certainty", lead, body)
 
 
@@ -63,6 +67,7 @@ def _reliability_chart(answers: ClassificationAnswers, calibration: Mapping[str,
             row["high"],
             row["share"],
             f"{percent(row['probability'])} claimed, {percent(row['share'])} {claim} ({row['count']:,})",
+            "bar" if row["count"] >= FEW else "bar pale",
         )
         for row in calibration.get("reliability", ())
     ]

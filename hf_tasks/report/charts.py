@@ -9,7 +9,7 @@ from markupsafe import Markup
 from hf_tasks.report.page import figure, render
 
 WIDTH, HEIGHT = 420, 260
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 60, 12, 12, 40
 MOST_POINTS = 300
 COLOURS = 6
 
@@ -148,4 +148,4 @@ def _padded(values: Sequence[float], share: float) -> Range:
 
 
 def _y_text(value: float, chart: Chart) -> str:
-    return f"{100 * value:.3g} %" if chart.shows_percent else figure(value)
+    return f"{100 * value:.3g}\N{NO-BREAK SPACE}%" if chart.shows_percent else figure(value)

@@ -74,8 +74,8 @@ def suspect_section(answers: ClassificationAnswers, book: PictureBook, *, count:
     suspects = suspected_label_errors(answers)
     shown = book.add(suspects[:count])
     lead = (
-        f"{len(suspects):,} pictures where the model is as sure of another answer as it usually is when "
-        "right. Look at these before anything else: some are mistakes of the labels."
+        f"{len(suspects):,} of {len(answers.losses_N):,} pictures, where the model is as sure of another "
+        "answer as it usually is when right. Look at these first: some are mistakes of the labels."
     )
     body = render("gallery.html", examples=shown) if shown else Markup()
     return Section("suspects", "Suspected labels", lead, body)

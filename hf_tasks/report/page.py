@@ -103,13 +103,13 @@ def environment() -> Environment:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share as people read it: `97.5 %`; never rounded up to 100 nor down to 0."""
+    """A share as people read it: `97.5 %`, unbroken; never rounded up to 100 nor down to 0."""
     shown = f"{100 * share:.{digits}f}"
     if share < 1 and float(shown) == 100:
-        return f"> {100 - 10**-digits:.{digits}f} %"
+        return f"> {100 - 10**-digits:.{digits}f}\N{NO-BREAK SPACE}%"
     if share > 0 and float(shown) == 0:
-        return f"< {10**-digits:.{digits}f} %"
-    return f"{shown.removesuffix('.0')} %"
+        return f"< {10**-digits:.{digits}f}\N{NO-BREAK SPACE}%"
+    return shown.removesuffix(".0") + "\N{NO-BREAK SPACE}%"
 
 
 def figure(value: Any) -> str:

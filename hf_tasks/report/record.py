@@ -21,6 +21,7 @@ NAMES = {
     "top_5_accuracy": ("Top-5 accuracy", "share whose class is among the five most probable"),
 }
 NO_SHARES = frozenset({"loss", "perplexity", "bits_per_byte"})
+AXIS_STARTS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98)
 TIMES = ("runtime", "per_second", "preparation_time")
 
 
@@ -54,26 +55,41 @@ def metric_section(record: RunRecord) -> Section:
         low, high = ("", "") if interval is None else map(shown, interval)
         row = {"name": title, "about": about, "value": value, "text": shown(value), "is_share": is_share}
         rows.append({**row, "interval": interval, "low": low, "high": high})
-    lead = "The bar is where the figure could as well have come out with other validation examples (95 %)."
-    body = render("intervals.html", rows=rows) if rows else Markup()
+    lead = "The band is where other validation examples could as well have put it, 19 times in 20."
+    body = render("intervals.html", rows=rows, least=_axis_start(rows)) if rows else Markup()
     return Section("metrics", "Figures", lead if intervals else "", body)
+
+
+def _axis_start(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Where an axis up to 1 must start to hold all intervals; None where there are none."""
+    lows = [row["interval"][0] for row in rows if row["is_share"] and row["interval"]]
+    return max(start for start in AXIS_STARTS if start <= min(lows)) if lows else None
 
 
 def curve_section(record: RunRecord) -> Section:
     """Losses, metrics and learning rate over the epochs."""
     curves = _curves(record.history)
     best = _best_mark(record)
-    shares = [
-        Line(NAMES.get(name, (name,))[0], points)
-        for name, points in curves.items()
+    shares = {
+        # Curves that coincide, as accuracy and micro F1 of one class per example, are drawn once.
+        tuple(points): Line(NAMES.get(name, (name,))[0], points)
+        for name, points in reversed(curves.items())
         if name not in ("loss", "train_loss", "learning_rate") and all(0 <= y <= 1 for _, y in points)
-    ]
+    }
     losses = [("train_loss", "training"), ("loss", "validation")]
     loss_lines = [Line(title, curves[name]) for name, title in losses if name in curves]
+    rates = curves.get("learning_rate", [])
     charts = [
         Chart("Loss", "epoch", "", lines=loss_lines, upright=best),
-        Chart("Validation figures", "epoch", "", lines=shares[:6], upright=best, shows_percent=True),
-        Chart("Learning rate", "epoch", "", lines=[Line("learning rate", curves.get("learning_rate", []))]),
+        Chart(
+            "Validation figures",
+            "epoch",
+            "",
+            lines=list(shares.values())[::-1][:6],
+            upright=best,
+            shows_percent=True,
+        ),
+        Chart("Learning rate", "epoch", "", lines=[Line("learning rate", rates if len(rates) > 1 else [])]),
     ]
     drawn = [svg for chart in charts if (svg := draw_chart(chart))]
     lead = "Validation loss that rises while training loss falls means that the run learns by heart."

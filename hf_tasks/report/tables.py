@@ -36,5 +36,8 @@ def draw_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, lab
     """A sortable table, nothing without rows; `label` says what it holds to those who hear it."""
     if not rows:
         return Markup()
-    is_numeric = [not isinstance(cell.value, str) for cell in rows[0]]
-    return render("table.html", columns=list(zip(columns, is_numeric, strict=True)), rows=rows, label=label)
+    kinds = [
+        ("text" if isinstance(cell.value, str) else "number") + (" barred" if cell.bar is not None else "")
+        for cell in rows[0]
+    ]
+    return render("table.html", columns=list(zip(columns, kinds, strict=True)), rows=rows, label=label)

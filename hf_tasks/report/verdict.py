@@ -44,7 +44,7 @@ def _against_guessing(answers: ClassificationAnswers) -> Iterator[Note]:
     if right <= guess:
         yield Note("bad", f"No better than always answering {name}, which is right for {percent(guess)}.")
     else:
-        yield Note("good", f"Always answering {name} would be right for {percent(guess)}.")
+        yield Note("good", f"Far from guessing: always {name} would be right for {percent(guess)}.")
 
 
 def _weakest_class(metrics: Mapping[str, Any]) -> Iterator[Note]:
@@ -86,7 +86,9 @@ def _learning(history: Sequence[Mapping[str, Any]]) -> Iterator[Note]:
 
 def _suspects(answers: ClassificationAnswers) -> Iterator[Note]:
     if count := len(suspected_label_errors(answers)):
-        yield Note("watch", f"{count:,} labels look wrong: see what the model disagrees with.")
+        yield Note(
+            "watch", f"{count:,} {'labels look' if count > 1 else 'label looks'} wrong: see Suspected labels."
+        )
 
 
 def _few_examples(metrics: Mapping[str, Any]) -> Iterator[Note]:

@@ -17,6 +17,7 @@ from hf_tasks.images.backbone import OpenedWeights, open_weights, require_builda
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.metrics.modules import compute_further, load_further_metrics
 from hf_tasks.tasks.image_classification.calibration import fit_calibration
+from hf_tasks.tasks.image_classification.compare import compare_tables, find_pictures
 from hf_tasks.tasks.image_classification.data import ClassificationSplits, prepare_rows, prepare_splits
 from hf_tasks.tasks.image_classification.losses import build_loss, per_example_losses
 from hf_tasks.tasks.image_classification.measure import describe_answers
@@ -201,4 +202,6 @@ TASK = Task(
     build_trainer=build_trainer,
     compute_predictions=compute_predictions,
     load_predictor=ClassifierPredictor,
+    compare_tables=compare_tables,
+    find_pictures=find_pictures,
 )

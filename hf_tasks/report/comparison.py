@@ -1,0 +1,174 @@
+"""Two runs on the same examples, as tables for a terminal of 80 columns and as a page with pictures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hf_tasks.contract import Comparison, FigureDifference
+from hf_tasks.errors import DataError
+from hf_tasks.report.captions import Caption, Chip
+from hf_tasks.report.page import Note, Section, Verdict, figure, render, write_page
+from hf_tasks.report.pictures import PictureBook
+from hf_tasks.report.record import NAMES
+from hf_tasks.report.tables import Cell, Column, draw_table
+
+WIDTH = 80
+MOST_LINES = 8
+MOST_PICTURES = 60
+LOWER_IS_BETTER = frozenset({"loss", "perplexity", "bits_per_byte"})
+
+
+@dataclass(frozen=True)
+class RunPair:
+    """Two runs whose validation rows are the same, as plain values; N examples."""
+
+    first: str
+    second: str
+    task: str
+    recipe_differences: Sequence[tuple[str, str, str]]
+    """Key, value of the first, value of the second."""
+    comparison: Comparison
+    paths: Sequence[str]
+    truths: Sequence[str]
+    said_first: Sequence[str]
+    said_second: Sequence[str]
+
+    def fixed(self) -> list[int]:
+        """Examples that only the second run has right."""
+        return np.flatnonzero(~self.comparison.was_right_N & self.comparison.is_right_N).tolist()
+
+    def broken(self) -> list[int]:
+        """Examples that only the first run has right."""
+        return np.flatnonzero(self.comparison.was_right_N & ~self.comparison.is_right_N).tolist()
+
+
+def print_comparison(pair: RunPair, console: Console) -> None:
+    """Print all of it within 80 columns."""
+    width = min(WIDTH, console.width)
+    recipe = Table("recipe", pair.first, pair.second, title_justify="left")
+    for row in pair.recipe_differences:
+        recipe.add_row(*(Text(text) for text in row))
+    console.print(recipe if pair.recipe_differences else "The recipes say the same.", width=width)
+    figures = Table("figure", pair.first, pair.second, "difference", "95 % interval")
+    for name, found in pair.comparison.figures.items():
+        texts = (figure(found.first), figure(found.second), _signed(found.second - found.first))
+        figures.add_row(Text(name), *texts, f"{_signed(found.low)} to {_signed(found.high)}")
+    console.print(figures, width=width)
+    for what, numbers in (("fixed", pair.fixed()), ("broken", pair.broken())):
+        console.print(f"{what}: {len(numbers):,}", highlight=False)
+        for number in numbers[:MOST_LINES]:
+            said = f"{pair.said_first[number]} -> {pair.said_second[number]}"
+            line = Text(f"  {pair.paths[number]}  true {pair.truths[number]}: {said}")
+            line.truncate(width, overflow="ellipsis")
+            console.print(line)
+        if len(numbers) > MOST_LINES:
+            console.print(f"  and {len(numbers) - MOST_LINES:,} more", highlight=False)
+
+
+def write_comparison(path: Path, pair: RunPair, load_picture: Callable[[str], Image.Image] | None) -> None:
+    """Write the page.
+
+    Args:
+        path: HTML file to write.
+        pair: the runs.
+        load_picture: (path of an example) -> its picture; None where there are none.
+    """
+
+    def load(number: int) -> Image.Image:
+        if load_picture is None:
+            raise DataError(f"{pair.paths[number]}: its data set cannot be read")
+        return load_picture(pair.paths[number])
+
+    book = PictureBook(load, pair.paths, lambda number: _caption(pair, number))
+    sections = [
+        _figure_section("figures", "Figures", pair, pair.comparison.figures),
+        _example_section("fixed", "Fixed", pair.fixed(), book, f"Only {pair.second} has these right."),
+        _example_section("broken", "Broken", pair.broken(), book, f"Only {pair.first} has these right."),
+        _figure_section("classes", "F1 of each class", pair, pair.comparison.per_class),
+        _recipe_section(pair),
+    ]
+    title = f"{pair.first} → {pair.second}"
+    write_page(path, title=title, kind=pair.task, verdict=_verdict(pair), sections=sections, book=book)
+
+
+def _verdict(pair: RunPair) -> Verdict:
+    fixed, broken = len(pair.fixed()), len(pair.broken())
+    notes = []
+    for name, found in pair.comparison.figures.items():
+        if (way := _direction(name, found)) != 0:
+            title = NAMES.get(name, (name.replace("_", " "),))[0]
+            text = f"{title}: {figure(found.first)} → {figure(found.second)}, more than chance explains."
+            notes.append(Note("good" if way > 0 else "bad", text))
+    if not notes:
+        notes = [Note("watch", "No figure differs by more than chance explains (95 % intervals hold 0).")]
+    return Verdict(f"{pair.second} fixes {fixed:,} and breaks {broken:,} of {len(pair.paths):,}", notes)
+
+
+def _direction(name: str, found: FigureDifference) -> int:
+    """1 where the second is better beyond chance, -1 where it is worse, else 0."""
+    sign = (found.low > 0) - (found.high < 0)
+    return -sign if name in LOWER_IS_BETTER else sign
+
+
+def _figure_section(
+    anchor: str, title: str, pair: RunPair, figures: Mapping[str, FigureDifference]
+) -> Section:
+    rows = []
+    for name, found in figures.items():
+        shown = NAMES.get(name, (name.replace("_", " "),))[0] if anchor == "figures" else name
+        change = found.second - found.first
+        verdict = {1: "better", -1: "worse", 0: "within chance"}[_direction(name, found)]
+        rows.append(
+            [
+                Cell(shown, shown),
+                Cell(figure(found.first), found.first),
+                Cell(figure(found.second), found.second),
+                Cell(_signed(change), change),
+                Cell(f"{_signed(found.low)} to {_signed(found.high)}", found.low),
+                Cell(verdict, verdict),
+            ]
+        )
+    columns = [
+        Column("figure" if anchor == "figures" else "class"),
+        Column(pair.first),
+        Column(pair.second),
+        Column("difference"),
+        Column("95 % interval", "of the difference, from the same draws of examples for both"),
+        Column("verdict"),
+    ]
+    return Section(anchor, title, "", draw_table(columns, rows, label=title))
+
+
+def _example_section(anchor: str, title: str, numbers: list[int], book: PictureBook, lead: str) -> Section:
+    shown = book.add(numbers[:MOST_PICTURES])
+    body = render("gallery.html", examples=shown) if shown else Markup()
+    count = f"{len(numbers):,} examples" + (f", {len(shown)} shown" if len(shown) < len(numbers) else "")
+    return Section(anchor, title, f"{count}. {lead}", body)
+
+
+def _recipe_section(pair: RunPair) -> Section:
+    rows = [[Cell(text, text) for text in row] for row in pair.recipe_differences]
+    columns = [Column("key"), Column(pair.first), Column(pair.second)]
+    body = draw_table(columns, rows, label="Differences of the recipes") or Markup("<p>None.</p>")
+    return Section("recipe", "Recipe", "What the two recipes say differently.", body)
+
+
+def _caption(pair: RunPair, number: int) -> Caption:
+    is_right = bool(pair.comparison.is_right_N[number])
+    said = [(pair.said_first[number], not is_right), (pair.said_second[number], is_right)]
+    chips = [
+        Chip(text or "nothing", "good" if is_good else "bad", f"said by {run}")
+        for (text, is_good), run in zip(said, (pair.first, pair.second), strict=True)
+    ]
+    return Caption(not is_right, [chips[0], Chip("→", "arrow", "then"), chips[1]])
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}"
