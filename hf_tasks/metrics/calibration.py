@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import expit, softmax
+from scipy.special import expit
 
 Floats = NDArray[np.floating[Any]]
 
@@ -111,12 +111,11 @@ def fit_temperature(logits_NC: Floats, labels: NDArray[Any]) -> float:
 
     Source: arXiv:1706.04599, section 4.2.
     """
-    logits_NC = logits_NC.astype(np.float64)
     slope = _slope_of_presence(logits_NC, labels) if labels.ndim == 2 else _slope_of_class(logits_NC, labels)
     low, high = np.log(1 / np.array(TEMPERATURES[::-1]))
     if not slope(low) < 0 < slope(high):
         return 1.0
-    return float(np.exp(-brentq(slope, low, high, xtol=1e-6)))
+    return float(np.exp(-brentq(slope, low, high, xtol=1e-5)))
 
 
 def fold_numbers(count: int) -> NDArray[np.int64]:
@@ -165,16 +164,21 @@ def precision_thresholds(
 
 
 def _slope_of_class(logits_NC: Floats, labels_N: NDArray[Any]) -> Callable[[float], float]:
-    true_mean = np.take_along_axis(logits_NC, labels_N[:, None], axis=1).mean()
+    # Softmax is the same for logits less their highest, and its sums are then never too large.
+    lower_NC = np.subtract(logits_NC, logits_NC.max(axis=1, keepdims=True), dtype=np.float64)
+    true_mean = np.take_along_axis(lower_NC, labels_N[:, None], axis=1).mean()
 
     def slope(log_inverse: float) -> float:
-        expected_N = np.einsum("nc,nc->n", softmax(logits_NC * np.exp(log_inverse), axis=1), logits_NC)
+        weights_NC = lower_NC * np.exp(log_inverse)
+        np.exp(weights_NC, out=weights_NC)
+        expected_N = np.einsum("nc,nc->n", weights_NC, lower_NC) / weights_NC.sum(axis=1)
         return float(expected_N.mean() - true_mean)
 
     return slope
 
 
 def _slope_of_presence(logits_NC: Floats, labels_NC: NDArray[Any]) -> Callable[[float], float]:
+    logits_NC = logits_NC.astype(np.float64)
     true_mean = (labels_NC * logits_NC).mean()
     return lambda log_inverse: float((expit(logits_NC * np.exp(log_inverse)) * logits_NC).mean() - true_mean)
 

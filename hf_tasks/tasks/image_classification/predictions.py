@@ -55,7 +55,7 @@ def thresholds_of(config: PretrainedConfig) -> np.ndarray:
 
 def probabilities(logits_NC: np.ndarray, *, is_multilabel: bool, temperature: float = 1.0) -> np.ndarray:
     """Sigmoid of each logit for several classes per picture, else softmax over them; float64 (N, C)."""
-    logits = logits_NC.astype(np.float64) / temperature
+    logits = np.divide(logits_NC, temperature, dtype=np.float64)
     return expit(logits) if is_multilabel else softmax(logits, axis=1)
 
 
