@@ -13,8 +13,9 @@ VALUES = {"errors", "contract", "artifacts"}
 MAY_IMPORT = {
     "__init__": {"errors", "recipe", "workflow", "tasks"},
     "__main__": {"cli"},
-    "cli": {"errors", "workflow", "prediction", "recipe", "data"},
-    "workflow": VALUES | {"recipe", "registry", "data", "callbacks"},
+    "cli": {"errors", "workflow", "prediction", "comparison", "recipe", "data"},
+    "workflow": VALUES | {"recipe", "registry", "data", "callbacks", "report"},
+    "comparison": VALUES | {"recipe", "registry", "report"},
     "prediction": VALUES | {"recipe", "registry", "data"},
     "recipe": {"errors", "registry"},
     "registry": {"contract", "tasks"},
@@ -24,11 +25,12 @@ MAY_IMPORT = {
     "hub": {"errors", "contract"},
     "metrics": {"errors", "contract"},
     "callbacks": {"errors", "contract"},
+    "report": {"errors", "contract"},
     "contract": set(),
     "artifacts": set(),
     "errors": set(),
 }
-ONLY_THESE_HOLD_A_RECIPE = {"__init__", "cli", "workflow", "prediction", "recipe"}
+ONLY_THESE_HOLD_A_RECIPE = {"__init__", "cli", "workflow", "prediction", "comparison", "recipe"}
 
 
 def modules() -> dict[str, Path]:
