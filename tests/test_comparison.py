@@ -25,18 +25,15 @@ FIRST, SECOND = ["a", "b", "a", "b"], ["a", "a", "b", "a"]
 
 
 def _table(predicted, *, true=TRUE, probability=0.8):
-    pairs = [
-        (probability, 1 - probability) if name == "a" else (1 - probability, probability)
-        for name in predicted
-    ]
+    of_a = [probability if name == "a" else 1 - probability for name in predicted]
     return pa.table(
         {
             "path": [f"{number}.png" for number in range(len(predicted))],
             "true": true,
             "predicted": predicted,
             "probability": [probability] * len(predicted),
-            "probability_a": [pair[0] for pair in pairs],
-            "probability_b": [pair[1] for pair in pairs],
+            "probability_a": of_a,
+            "probability_b": [1 - value for value in of_a],
             "loss": [0.1 if said == name else 2.0 for said, name in zip(predicted, true, strict=True)],
         }
     )
