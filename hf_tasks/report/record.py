@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hf_tasks.report.charts import Chart, Line, Mark, draw_chart
+from hf_tasks.report.charts import COLOURS, Chart, Line, Mark, draw_chart
 from hf_tasks.report.page import Section, figure, percent, render
 from hf_tasks.report.tables import Cell, Column, draw_table
 
@@ -21,6 +21,7 @@ NAMES = {
     "top_5_accuracy": ("Top-5 accuracy", "share whose class is among the five most probable"),
 }
 NO_SHARES = frozenset({"loss", "perplexity", "bits_per_byte"})
+NO_FIGURES = frozenset({"train_loss", "learning_rate"})
 AXIS_STARTS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98)
 TIMES = ("runtime", "per_second", "preparation_time")
 
@@ -70,12 +71,6 @@ def curve_section(record: RunRecord) -> Section:
     """Losses, metrics and learning rate over the epochs."""
     curves = _curves(record.history)
     best = _best_mark(record)
-    shares = {
-        # Curves that coincide, as accuracy and micro F1 of one class per example, are drawn once.
-        tuple(points): Line(NAMES.get(name, (name,))[0], points)
-        for name, points in reversed(curves.items())
-        if name not in ("loss", "train_loss", "learning_rate") and all(0 <= y <= 1 for _, y in points)
-    }
     losses = [("train_loss", "training"), ("loss", "validation")]
     loss_lines = [Line(title, curves[name]) for name, title in losses if name in curves]
     rates = curves.get("learning_rate", [])
@@ -85,7 +80,7 @@ def curve_section(record: RunRecord) -> Section:
             "Validation figures",
             "epoch",
             "",
-            lines=list(shares.values())[::-1][:6],
+            lines=_share_lines(curves),
             upright=best,
             shows_percent=True,
         ),
@@ -149,6 +144,16 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float,
             if is_curve and isinstance(value, int | float) and not key.endswith(TIMES):
                 curves.setdefault(name, []).append((entry.get("epoch", 0.0), value))
     return curves
+
+
+def _share_lines(curves: Mapping[str, list[tuple[float, float]]]) -> list[Line]:
+    """Figures in [0, 1]; those that coincide once, as accuracy and micro F1 of one class per example."""
+    lines: dict[tuple[tuple[float, float], ...], Line] = {}
+    for name, points in sorted(curves.items()):
+        is_share = name not in NO_SHARES | NO_FIGURES and all(0 <= value <= 1 for _, value in points)
+        if is_share and tuple(points) not in lines:
+            lines[tuple(points)] = Line(NAMES.get(name, (name.replace("_", " "),))[0], points)
+    return list(lines.values())[:COLOURS]
 
 
 def _best_mark(record: RunRecord) -> Mark | None:
