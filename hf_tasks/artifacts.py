@@ -58,6 +58,26 @@ class Artifacts:
         """Versions and machine."""
         return self.folder / "environment.json"
 
+    @property
+    def card(self) -> Path:
+        """The model card."""
+        return self.folder / "README.md"
+
+    @property
+    def exports(self) -> Path:
+        """The model in other formats, a folder each."""
+        return self.folder / "export"
+
+    @property
+    def logs(self) -> Path:
+        """Event files of TensorBoard."""
+        return self.folder / "logs"
+
+    @property
+    def tracking(self) -> Path:
+        """The journal that MLflow is sent."""
+        return self.folder / "tracking"
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """What write_json wrote; nothing where there is no such file."""

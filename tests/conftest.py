@@ -55,6 +55,17 @@ def multilabel_run(digits) -> Path:
     return digits / "runs/digits-multilabel"
 
 
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A real MLflow server."""
+    from tracking_server import Server
+
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def odd_pictures(tmp_path) -> Sequence[Path]:
     """Large JPEG files of odd sizes: one turned by its camera, one gray."""

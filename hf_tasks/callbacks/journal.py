@@ -1,0 +1,150 @@
+"""An append-only journal on disk of what a tracker is to be told, and a bookmark of what it has been told."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@dataclass(frozen=True)
+class TrackingFiles:
+    """Files in the tracking folder of a run."""
+
+    folder: Path
+
+    @property
+    def journal(self) -> Path:
+        """What happened, an event a line."""
+        return self.folder / "journal.jsonl"
+
+    @property
+    def bookmark(self) -> Path:
+        """How far the journal was sent."""
+        return self.folder / "sent.json"
+
+    @property
+    def identity(self) -> Path:
+        """Which run of the tracker it is."""
+        return self.folder / "run.json"
+
+    @property
+    def refused(self) -> Path:
+        """Events that the server will not have, with its reasons."""
+        return self.folder / "refused.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What the sending process said."""
+        return self.folder / "sender.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that sends."""
+        return self.folder / "lock"
+
+    def count_unsent(self) -> int:
+        """How many events the server has not confirmed."""
+        if not self.journal.is_file():
+            return 0
+        return sum(1 for _ in read_events(self.journal, Bookmark.load(self.bookmark).acknowledged))
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of a journal."""
+
+    number: int
+    """From 0, without gaps."""
+    time: int
+    """Milliseconds since 1970; no two events of a journal have the same, so key and time name a point."""
+    kind: str
+    content: Mapping[str, Any]
+    end: int
+    """Bytes of the journal up to the end of this line."""
+
+
+class Journal:
+    """Appends events; only one process may do so at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a journal to go on with it, or a new one; half a line that a crash has left is cut off."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        self._file: BinaryIO = path.open("r+b")
+        self._next_number, self._last_time, end = 0, 0, 0
+        for event in read_events(path):
+            self._next_number, self._last_time, end = event.number + 1, event.time, event.end
+        self._file.truncate(end)
+        self._file.seek(end)
+
+    def append(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Write an event; it survives this process, and the machine once `sync` has returned."""
+        self._last_time = max(int(time.time() * 1000), self._last_time + 1)
+        line = {"number": self._next_number, "time": self._last_time, "kind": kind, "content": content}
+        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()
+        self._next_number += 1
+
+    def sync(self) -> None:
+        """Have the disk hold all events."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Sync, then close; a closed journal may be closed again."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()
+
+
+def read_events(path: Path, start: int = 0) -> Iterator[Event]:
+    """The whole events of a journal, which may still grow, from a byte on that begins a line."""
+    with path.open("rb") as file:
+        file.seek(start)
+        end = start
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            fields = json.loads(line)
+            yield Event(fields["number"], fields["time"], fields["kind"], fields["content"], end)
+
+
+def json_number(value: float) -> float | str:
+    """A number as JSON can hold it: NaN and infinity become texts, which float() reads."""
+    return value if math.isfinite(value) else str(value)
+
+
+@dataclass
+class Bookmark:
+    """How far a journal was sent, kept in a file beside it."""
+
+    path: Path
+    acknowledged: int = 0
+    """Bytes of the journal that the server has confirmed."""
+    tried: int = 0
+    """Bytes that were sent at least once; between the two the server may know an event or not."""
+
+    @classmethod
+    def load(cls, path: Path) -> "Bookmark":
+        """Read the file; where there is none, nothing has been sent."""
+        return cls(path, **json.loads(path.read_text("utf-8"))) if path.is_file() else cls(path)
+
+    def begin(self, end: int) -> None:
+        """Note that the events up to a byte are about to be sent."""
+        if end > self.tried:
+            self.tried = end
+            self._save()
+
+    def acknowledge(self, end: int) -> None:
+        """Note that the server has confirmed the events up to a byte."""
+        self.acknowledged = end
+        self._save()
+
+    def _save(self) -> None:
+        aside = self.path.with_name(f".{self.path.name}.part")
+        aside.write_text(json.dumps({"acknowledged": self.acknowledged, "tried": self.tried}), "utf-8")
+        aside.replace(self.path)

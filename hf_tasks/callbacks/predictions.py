@@ -1,0 +1,19 @@
+"""The table of per-example answers on disk: CSV always, Parquet too where CSV gets slow to read."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+PARQUET_ABOVE_ROWS = 100_000
+
+
+def save_table(table: pa.Table, path: Path, *, parquet_above: int = PARQUET_ABOVE_ROWS) -> None:
+    """Write a table as CSV, and beside it as `.parquet` when it has more rows than `parquet_above`."""
+    pyarrow.csv.write_csv(table, path)
+    parquet = path.with_suffix(".parquet")
+    if table.num_rows > parquet_above:
+        pyarrow.parquet.write_table(table, parquet)
+    else:
+        parquet.unlink(missing_ok=True)
