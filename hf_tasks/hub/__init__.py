@@ -1,1 +1,1 @@
-"""The Hugging Face Hub: whether it answers."""
+"""The Hugging Face Hub: whether it answers, the model card, and uploads that can break off and go on."""
