@@ -114,8 +114,19 @@ def evaluate(
 
 
 @app.command()
-def report(run: RunFolder, trust_remote_code: TrustRemoteCode = False) -> None:
+def report(
+    run: RunFolder,
+    resend: Annotated[
+        bool, typer.Option("--resend", help="Draw nothing; send MLflow what it has not had.")
+    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
     """Draw report.html of a finished run again, such as after its export."""
+    if resend:
+        from hf_tasks.tracking import resend as resend_run
+
+        resend_run(run, say=_say)
+        return
     from hf_tasks import workflow
 
     artifacts = workflow.report(run, trust_remote_code=trust_remote_code, console=console)
@@ -152,6 +163,18 @@ def predict(
         raise UserError(
             f"{broken} of {done + broken} files could not be read; their rows in {out} hold the error"
         )
+
+
+@app.command()
+def push(
+    run: RunFolder,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Made if it is not there.")],
+    public: Annotated[bool, typer.Option("--public", help="Show a new repository to everyone.")] = False,
+) -> None:
+    """Upload a finished run to the Hub: model, card, report and exports; run again if it breaks off."""
+    from hf_tasks.publishing import push as push_run
+
+    _say(f"uploaded: {push_run(run, repository, private=False if public else None)}")
 
 
 @recipes_app.command("list")

@@ -1,15 +1,13 @@
 """The whole way from a recipe to a trained, measured and saved model, top to bottom."""
 
 import os
-import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow.csv
 import torch
 from rich.console import Console
 from transformers import (
@@ -32,17 +30,20 @@ from hf_tasks.callbacks.checkpoints import (
     step_of,
 )
 from hf_tasks.callbacks.history import LogBeforePauses, mean_training_loss
+from hf_tasks.callbacks.predictions import save_table
 from hf_tasks.callbacks.progress import ShowProgress
 from hf_tasks.callbacks.stopping import StopEarly, training_has_ended
 from hf_tasks.contract import Predictions, Task
 from hf_tasks.data.sources import Source
+from hf_tasks.environment import describe_environment
 from hf_tasks.errors import RecipeError, UserError
+from hf_tasks.publishing import push, write_run_card
 from hf_tasks.recipe import Recipe, load_recipe
 from hf_tasks.recipe.arguments import build_arguments
 from hf_tasks.registry import load_task
 from hf_tasks.run_report import saved_history, write_run_report
+from hf_tasks.tracking import Trackers, require_trackers
 
-LIBRARIES = ("hf_tasks", "torch", "transformers", "timm", "datasets", "accelerate", "albumentations", "numpy")
 TWO_STEPS = {
     "max_steps": 2,
     "eval_strategy": "steps",
@@ -75,12 +76,24 @@ def run(
         DataError: rows or pictures are not usable.
         ModelError: weights cannot be had.
     """
+    require_trackers(recipe)
     task, arguments = _task_and_arguments(recipe)
     artifacts = Artifacts(recipe.output)
+    console = console or Console()
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
             _open_output(recipe, artifacts, resume=resume, overwrite=overwrite)
-    _fit(recipe, task, arguments, trust_remote_code=trust_remote_code, console=console or Console())
+    with Trackers(artifacts, recipe, say=partial(console.print, markup=False)) as trackers:
+        _fit(
+            recipe,
+            task,
+            arguments,
+            trust_remote_code=trust_remote_code,
+            console=console,
+            trackers=trackers,
+        )
+    if recipe.hub is not None and arguments.process_index == 0:
+        console.print(f"uploaded: {push(artifacts.folder, recipe.hub.repo)}", markup=False, soft_wrap=True)
     return artifacts
 
 
@@ -90,6 +103,7 @@ def check(recipe: Recipe, *, trust_remote_code: bool = False, console: Console |
     Raises:
         UserError: what run would raise.
     """
+    require_trackers(recipe)
     aside = recipe.output.with_name(f".{recipe.output.name}.check")
     short = replace(recipe, output=aside, training={**recipe.training, **TWO_STEPS})
     task, arguments = _task_and_arguments(short)
@@ -225,6 +239,7 @@ def _fit(
     trust_remote_code: bool,
     console: Console,
     rows: int | None = None,
+    trackers: Trackers | None = None,
 ) -> None:
     """Train and leave all artifacts; `rows` limits both splits."""
     artifacts = Artifacts(recipe.output)
@@ -239,13 +254,20 @@ def _fit(
     _add_callbacks(trainer, recipe, task, console)
     if arguments.process_index == 0:
         _write_start(artifacts, recipe, arguments, splits.facts)
-    facts = _train(trainer, last_complete_checkpoint(artifacts.checkpoints), recipe)
+    checkpoint = last_complete_checkpoint(artifacts.checkpoints)
+    if trackers is not None:
+        defaults = task.training_defaults(recipe.settings)
+        trackers.follow(trainer, training_defaults=defaults, checkpoint=checkpoint)
+    facts = _train(trainer, checkpoint, recipe)
     _save_model(trainer, artifacts.model)
     predictions = task.compute_predictions(trainer, splits)
     if arguments.process_index == 0:
         _keep_fitted(model, predictions.fitted, artifacts.model)
         _write_predictions(artifacts, predictions, {"training": facts})
         write_run_report(artifacts, recipe, predictions.answers, trainer.state.log_history)
+        write_run_card(recipe, artifacts)
+        if trackers is not None:
+            trackers.log_results(predictions, step=facts["best_step"])
 
 
 def _train(trainer: Trainer, checkpoint: Path | None, recipe: Recipe) -> dict[str, Any]:
@@ -300,13 +322,7 @@ def _write_start(
     artifacts.folder.mkdir(parents=True, exist_ok=True)
     artifacts.recipe.write_text(recipe.text, encoding="utf-8")
     write_json(artifacts.data, facts)
-    environment = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": str(arguments.device),
-        "processes": arguments.world_size,
-        **{name: version(name) for name in LIBRARIES},
-    }
+    environment = describe_environment(device=str(arguments.device), processes=arguments.world_size)
     write_json(artifacts.environment, environment)
 
 
@@ -335,4 +351,4 @@ def _speed(metrics: Mapping[str, float], state: TrainerState, *, first_step: int
 
 def _write_predictions(artifacts: Artifacts, predictions: Predictions, further: Mapping[str, Any]) -> None:
     write_json(artifacts.metrics, {**predictions.metrics, **further})
-    pyarrow.csv.write_csv(predictions.table, artifacts.predictions)
+    save_table(predictions.table, artifacts.predictions)

@@ -13,10 +13,13 @@ VALUES = {"errors", "contract", "artifacts"}
 MAY_IMPORT = {
     "__init__": {"errors", "recipe", "workflow", "tasks"},
     "__main__": {"cli"},
-    "cli": {"errors", "workflow", "prediction", "comparison", "recipe", "data"},
-    "workflow": VALUES | {"recipe", "registry", "data", "callbacks", "run_report"},
+    "cli": {"errors", "workflow", "prediction", "comparison", "publishing", "tracking", "recipe", "data"},
+    "workflow": VALUES
+    | {"recipe", "registry", "data", "callbacks", "run_report", "environment", "tracking", "publishing"},
     "comparison": VALUES | {"recipe", "registry", "report"},
     "run_report": VALUES | {"recipe", "callbacks", "report"},
+    "tracking": VALUES | {"recipe", "callbacks"},
+    "publishing": VALUES | {"recipe", "hub"},
     "prediction": VALUES | {"recipe", "registry", "data"},
     "recipe": {"errors", "registry"},
     "registry": {"contract", "tasks"},
@@ -29,9 +32,20 @@ MAY_IMPORT = {
     "report": {"errors", "contract"},
     "contract": set(),
     "artifacts": set(),
+    "environment": set(),
     "errors": set(),
 }
-ONLY_THESE_HOLD_A_RECIPE = {"__init__", "cli", "workflow", "prediction", "comparison", "run_report", "recipe"}
+ONLY_THESE_HOLD_A_RECIPE = {
+    "__init__",
+    "cli",
+    "workflow",
+    "prediction",
+    "comparison",
+    "run_report",
+    "publishing",
+    "tracking",
+    "recipe",
+}
 
 
 def modules() -> dict[str, Path]:

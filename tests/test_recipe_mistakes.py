@@ -237,6 +237,18 @@ OVERRIDE_MISTAKES = [
     ("seed", "wanted KEY=VALUE, as training.num_train_epochs=3"),
     ("metrics.x=f1", "metrics.x: no such place; wanted keys of mappings or numbers of list items"),
     ("metrics.0=!!int 3", "metrics.0: found 3, wanted a text; put it in quotes"),
+    ("hub.repo=flowers", "hub.repo: found 'flowers', wanted owner/name"),
+    (
+        "report.mlflow={}",
+        "report.mlflow.experiment: missing; wanted a text that is not empty (Experiment of "
+        "the run; made if it is not there)",
+    ),
+    ("report.wrong_images=0", "report.wrong_images: found 0, wanted a whole number from 1 to 200"),
+    (
+        "training.push_to_hub=true",
+        "training.push_to_hub: not set here; the program does not upload while it "
+        "trains; use hub, or hf-tasks push when the run has ended",
+    ),
     ("metrics=[", "metrics: not valid YAML: expected the node content, but found '<stream end>'"),
     ("output=!x y", "output: found the tag '!x', wanted a plain value without a tag"),
 ]

@@ -20,7 +20,7 @@ from hf_tasks.recipe.document import (
     show_path,
     show_value,
 )
-from hf_tasks.recipe.sections import Checkpoints, CommonSections, EarlyStopping, Report
+from hf_tasks.recipe.sections import Checkpoints, CommonSections, EarlyStopping, Hub, Report
 from hf_tasks.recipe.training_fields import OWNED, training_model
 from hf_tasks.recipe.values import MergedValues, apply_overrides, resolve_references
 from hf_tasks.registry import TASKS, task_settings
@@ -39,6 +39,7 @@ class Recipe:
     checkpoints: Checkpoints
     early_stopping: EarlyStopping | None
     report: Report
+    hub: Hub | None
     settings: BaseModel
     """The sections of the task: an instance of `registry.task_settings(task)`."""
     text: str
@@ -78,6 +79,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         checkpoints=common.checkpoints,
         early_stopping=common.early_stopping,
         report=common.report,
+        hub=common.hub,
         settings=settings,
         text=dump_document(merged.written),
         path=path,

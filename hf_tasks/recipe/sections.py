@@ -1,8 +1,9 @@
 """The sections that recipes of every task share."""
 
+import re
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,6 +25,22 @@ class EarlyStopping(BaseModel):
     threshold: float = Field(0.0, ge=0, description="By how much a result must be better to count.")
 
 
+class MLflow(BaseModel):
+    """Where MLflow is told of the run."""
+
+    model_config = _STRICT
+
+    experiment: str = Field(min_length=1, description="Experiment of the run; made if it is not there.")
+    tracking_uri: str | None = Field(
+        None,
+        min_length=1,
+        description="Address of the server; left out: MLFLOW_TRACKING_URI, else mlflow.db beside the run.",
+    )
+    register_as: str | None = Field(
+        None, min_length=1, description="Name to register the final model under; left out: not registered."
+    )
+
+
 class Report(BaseModel):
     """What is shown of a run besides its figures."""
 
@@ -32,6 +49,26 @@ class Report(BaseModel):
     wrong_images: int = Field(
         20, ge=1, le=200, description="Pictures in each gallery of wrong answers of report.html."
     )
+    mlflow: MLflow | None = Field(None, description="Tell MLflow; needs the extra mlflow.")
+    tensorboard: bool = Field(False, description="Write logs/ for TensorBoard; needs the extra tensorboard.")
+
+
+class Hub(BaseModel):
+    """Where the finished run is uploaded to."""
+
+    model_config = _STRICT
+
+    repo: str = Field(description="Repository, owner/name; made if it is not there.")
+    private: bool = Field(True, description="Hide a new repository from others.")
+    license: str | None = Field(None, description="Licence of the model, such as apache-2.0, for its card.")
+    datasets: list[str] = Field([], description="Data sets on the Hub that the card names.")
+
+    @field_validator("repo")
+    @classmethod
+    def _has_owner(cls, repo: str) -> str:
+        if not re.fullmatch(r"[\w.\-]+/[\w.\-]+", repo, re.ASCII):
+            raise ValueError(f"found {repo!r}, wanted owner/name")
+        return repo
 
 
 class CommonSections(BaseModel):
@@ -45,3 +82,4 @@ class CommonSections(BaseModel):
     checkpoints: Checkpoints = Checkpoints()
     early_stopping: EarlyStopping | None = None
     report: Report = Report()
+    hub: Hub | None = Field(None, description="Upload the finished run to the Hub.")

@@ -14,7 +14,7 @@ _PLAIN = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict, "l
 _NO_DEFAULT: dict[str, Any] = {
     "default_factory": lambda: None
 }  # may be left out; the schema names no default
-_UPLOAD = "the program does not upload while it trains; upload OUTPUT/model when the run has ended"
+_UPLOAD = "the program does not upload while it trains; use hub, or hf-tasks push when the run has ended"
 
 OWNED = {
     "output_dir": "use output",
