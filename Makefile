@@ -12,11 +12,11 @@ demo: $(VENV)/.demo
 	$(BIN)/hf-tasks train recipes/image_classification/digits.yaml --overwrite
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # The newest transformers and sentence-transformers, which the onnx extra does not allow.
 test-latest: .venv-latest/.latest
-	.venv-latest/bin/python -m pytest
+	.venv-latest/bin/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from hf_tasks.data.samples import write_digits, write_digits_multilabel
@@ -14,6 +15,8 @@ from hf_tasks.data.samples import write_digits, write_digits_multilabel
 ROOT = Path(__file__).parent.parent
 # Whatever a test does wrong, it does not wait for a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tests run side by side; threads that wait for a core in turn make all of them slow.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 Program = Callable[..., subprocess.CompletedProcess]
 
@@ -30,29 +33,43 @@ def run_program(*arguments: object, folder: Path, environment: dict[str, str] | 
     )
 
 
+def once(folder: Path, make: Callable[[], object]) -> Path:
+    """A folder that the first of the test processes to ask for it makes, and the others share."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            make()
+    return folder
+
+
+def train_shipped(name: str, folder: Path) -> None:
+    done = run_program("train", ROOT / f"recipes/image_classification/{name}.yaml", folder=folder)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> Path:
     """A folder in which `data/digits` and `data/digits_multilabel` are, as after `hf-tasks sample`."""
-    folder = tmp_path_factory.mktemp("digits")
-    write_digits(folder / "data/digits")
-    write_digits_multilabel(folder / "data/digits_multilabel")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "of_digits"
+    folder.mkdir(exist_ok=True)
+    once(folder / "data/digits", lambda: write_digits(folder / "data/digits"))
+    once(
+        folder / "data/digits_multilabel", lambda: write_digits_multilabel(folder / "data/digits_multilabel")
+    )
     return folder
 
 
 @pytest.fixture(scope="session")
 def digits_run(digits) -> Path:
-    """The run folder of the shipped digits recipe, trained by the program."""
-    done = run_program("train", ROOT / "recipes/image_classification/digits.yaml", folder=digits)
-    assert done.returncode == 0, done.stderr
-    return digits / "runs/digits"
+    """The run folder of the shipped digits recipe, trained by the program; tests leave it as it is."""
+    return once(digits / "runs/digits", lambda: train_shipped("digits", digits))
 
 
 @pytest.fixture(scope="session")
 def multilabel_run(digits) -> Path:
-    """The run folder of the shipped recipe for several labels, trained by the program."""
-    done = run_program("train", ROOT / "recipes/image_classification/digits_multilabel.yaml", folder=digits)
-    assert done.returncode == 0, done.stderr
-    return digits / "runs/digits-multilabel"
+    """The run folder of the shipped recipe for several labels; tests leave it as it is."""
+    return once(digits / "runs/digits-multilabel", lambda: train_shipped("digits_multilabel", digits))
 
 
 @pytest.fixture(scope="session")
