@@ -153,11 +153,15 @@ def predict(
     inputs: Annotated[list[Path], typer.Argument(help="Files, or folders that are searched through.")],
     out: Annotated[Path, typer.Option(help="File to write: .csv, .jsonl or .parquet.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Inputs per step.")] = 32,
+    with_format: Annotated[
+        str | None,
+        typer.Option("--with", help="Answer with an exported file: onnx, onnx-int8, onnx-fp16, torchscript."),
+    ] = None,
 ) -> None:
     """Answer for new files, one row each; exit code 2 if some could not be read."""
     from hf_tasks.prediction import predict_files
 
-    done, broken = predict_files(run, inputs, out, batch_size=batch_size)
+    done, broken = predict_files(run, inputs, out, batch_size=batch_size, with_format=with_format)
     _say(f"{done} predicted: {out}")
     if broken:
         raise UserError(
@@ -175,6 +179,25 @@ def push(
     from hf_tasks.publishing import push as push_run
 
     _say(f"uploaded: {push_run(run, repository, private=False if public else None)}")
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    formats: Annotated[
+        list[str] | None,
+        typer.Argument(help="onnx, onnx-fp16, onnx-int8, torchscript, triton; left out: the recipe's."),
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="best, last, or the name of a checkpoint.")] = "best",
+    backend: Annotated[
+        str | None, typer.Option(help="What writes ONNX: auto, optimum or torch; left out: the recipe's.")
+    ] = None,
+) -> None:
+    """Export a finished run and prove each file; exit code 2 if one answers differently."""
+    from hf_tasks.exporting import export_saved
+
+    export_saved(run, formats or [], checkpoint=checkpoint, backend=backend, console=console)
+    _say(f"exported: {run / 'export'}  (parity.json has the proof)")
 
 
 @recipes_app.command("list")

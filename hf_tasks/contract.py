@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 from PIL import Image
+from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 
@@ -96,6 +97,98 @@ class Predictor(Protocol):
         """One row a file, in order; the row of an unreadable file holds its `error`."""
 
 
+Arrays = Mapping[str, np.ndarray]
+"""Inputs of a network by name, the batch along the first axis."""
+
+Network = Callable[[Arrays], np.ndarray]
+"""(inputs of a batch) -> the network's output: PyTorch, or an exported file in its runtime."""
+
+
+@dataclass(frozen=True)
+class PictureSteps:
+    """What turns a decoded picture into a network's input, in numbers that every format can carry."""
+
+    fit: Literal["shorter-side", "cover", "contain", "squash"]
+    """Resize so that: the shorter side is that of `resize`, its box is covered, fits inside, or is filled."""
+    resize: tuple[int, int]
+    """(height, width), pixels."""
+    crop: tuple[int, int]
+    """(height, width) of the centre that is kept, pixels; what is missing is filled with the mean."""
+    interpolation: str
+    """nearest, bilinear, bicubic or lanczos."""
+    mean: tuple[float, float, float]
+    """Of red, green, blue, as shares of 255."""
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures behind a plan's validation rows, and what happens before and after the network."""
+
+    steps: PictureSteps
+    load: Callable[[int], np.ndarray]
+    """(validation row) -> uint8 (height, width, 3), RGB."""
+    activation: Literal["softmax", "sigmoid", "none"]
+    temperature: float = 1.0
+    """Logits are divided by it."""
+    thresholds: tuple[float, ...] | None = None
+    """Probability from which each class counts as present; None where classes exclude each other."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What follows from N answers."""
+
+    values: np.ndarray
+    """(N, ...), compared for equality."""
+    margins_N: np.ndarray
+    """By how much the answer would have to change for another decision; below rounding it is a tie."""
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """A trained model as a task hands it over for export, with what proves an export of it."""
+
+    model: nn.Module
+    """In evaluation mode, on the CPU; called with the inputs by name."""
+    inputs: Mapping[str, Tensor]
+    """Example inputs by name, two examples along the first axis."""
+    output: str
+    """Name of the output; of a mapping or a dataclass that the model returns, this item is exported."""
+    axes: Mapping[str, Mapping[int, str]]
+    """Names of free axes of inputs and output, the batch among them: {"pixel_values": {0: "batch"}, ...}."""
+    optimum_task: str
+    """Optimum's word for what the model does, such as image-classification."""
+    rows: int
+    """Validation examples."""
+    batches: Callable[[Sequence[int], int], Iterator[Arrays]]
+    """(validation rows, batch size) -> their inputs, in order."""
+    calibration: Callable[[int], Iterator[Arrays]]
+    """(examples) -> inputs of at most so many training examples, for quantisation with fixed ranges."""
+    answers: Callable[[np.ndarray], np.ndarray]
+    """(output) -> what `predict` says of it, such as probabilities, (N, ...)."""
+    decide: Callable[[np.ndarray], Decisions]
+    """(answers) -> decisions."""
+    metric: str
+    """Name of the figure by which the loss of an inexact format is judged; more is better."""
+    measure: Callable[[np.ndarray, Sequence[int]], float]
+    """(answers, their validation rows) -> that figure."""
+    quantization: Literal["static", "dynamic"] = "dynamic"
+    """Ranges of activations: fixed by calibration, for convolutions; or found for each input, for texts."""
+    size_axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    """Further axes that are freed when the recipe asks for a free picture size."""
+    pictures: Pictures | None = None
+    """Set where complete graphs, from pixels to answers, can be made."""
+    labels: tuple[str, ...] = ()
+    """Class of each place of the output."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Kept in the exported file: preparation, thresholds, fingerprint; JSON values only."""
+    save_beside: Callable[[Path], None] = lambda folder: None
+    """(folder) -> writes what libraries that load the file look for beside it."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Formats that this model cannot keep, each with the reason."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One kind of training, as the workflow uses it.
@@ -126,9 +219,11 @@ class Task:
     """(settings, model, splits, arguments, trust remote code) -> the trainer."""
     compute_predictions: Callable[[Any, Any], Predictions]
     """(trainer, splits) -> metrics and table of the validation rows."""
-    load_predictor: Callable[[Path], Predictor]
-    """(model folder) -> a predictor for new files."""
+    load_predictor: Callable[..., Predictor]
+    """(model folder[, network]) -> a predictor for new files; a given network answers for the saved one."""
     compare_tables: Callable[[pa.Table, pa.Table], Comparison] | None = None
     """(tables of two runs, the same examples in the same order) -> how they differ; None where it cannot."""
     find_pictures: Callable[[Any], Callable[[str], Image.Image]] | None = None
     """(settings) -> (path as in the table) -> its picture; None where examples are no pictures."""
+    plan_export: Callable[[Any, Any, Any], ExportPlan] | None = None
+    """(settings, model, splits) -> how the model is exported; None where a task has no exports."""

@@ -21,3 +21,7 @@ class DataError(UserError):
 
 class ModelError(UserError):
     """Weights or an architecture cannot be had."""
+
+
+class ExportError(UserError):
+    """A format cannot be made, or an exported file does not answer as the trained model does."""

@@ -13,13 +13,16 @@ import pyarrow.parquet as pq
 from hf_tasks.artifacts import Artifacts
 from hf_tasks.data.inspect import slow_progress
 from hf_tasks.errors import UserError
+from hf_tasks.export.networks import open_export
 from hf_tasks.recipe import load_recipe
 from hf_tasks.registry import load_task
 
 Row = Mapping[str, Any]
 
 
-def predict_files(run_folder: Path, inputs: list[Path], out: Path, *, batch_size: int) -> tuple[int, int]:
+def predict_files(
+    run_folder: Path, inputs: list[Path], out: Path, *, batch_size: int, with_format: str | None = None
+) -> tuple[int, int]:
     """Write a row per file and count those that were answered and those that could not be read.
 
     Args:
@@ -27,9 +30,10 @@ def predict_files(run_folder: Path, inputs: list[Path], out: Path, *, batch_size
         inputs: files, or folders that are searched through.
         out: .csv, .jsonl or .parquet file; written aside and renamed at the end.
         batch_size: files per step of the model.
+        with_format: the exported file that answers, such as onnx-int8; None for the saved model.
 
     Raises:
-        UserError: no finished run, no files, or an ending that is not known.
+        UserError: no finished run, no files, an ending that is not known, or no proved file of the format.
     """
     writer = WRITERS.get(out.suffix.lower())
     if writer is None:
@@ -39,7 +43,10 @@ def predict_files(run_folder: Path, inputs: list[Path], out: Path, *, batch_size
         raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
     task = load_task(load_recipe(artifacts.recipe).task)
     paths = list(_files(inputs, task.file_suffixes))
-    predictor = task.load_predictor(artifacts.model)
+    if with_format is None:
+        predictor = task.load_predictor(artifacts.model)
+    else:
+        predictor = task.load_predictor(artifacts.model, open_export(artifacts.exports, with_format))
     broken = 0
     with writer(out) as write, slow_progress("Predicting", len(paths)) as advance:
         for row in predictor(paths, batch_size=batch_size):

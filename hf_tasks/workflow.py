@@ -32,11 +32,13 @@ from hf_tasks.callbacks.checkpoints import (
 from hf_tasks.callbacks.history import LogBeforePauses, mean_training_loss
 from hf_tasks.callbacks.predictions import save_table
 from hf_tasks.callbacks.progress import ShowProgress
+from hf_tasks.callbacks.pruning import Prune, compute_sparsity
 from hf_tasks.callbacks.stopping import StopEarly, training_has_ended
 from hf_tasks.contract import Predictions, Task
 from hf_tasks.data.sources import Source
 from hf_tasks.environment import describe_environment
 from hf_tasks.errors import RecipeError, UserError
+from hf_tasks.exporting import export_trained, try_export
 from hf_tasks.publishing import push, write_run_card
 from hf_tasks.recipe import Recipe, load_recipe
 from hf_tasks.recipe.arguments import build_arguments
@@ -115,6 +117,7 @@ def check(recipe: Recipe, *, trust_remote_code: bool = False, console: Console |
             trust_remote_code=trust_remote_code,
             console=console or Console(),
             rows=2 * arguments.train_batch_size,
+            is_trial=True,
         )
     finally:
         if arguments.process_index == 0:
@@ -196,6 +199,9 @@ def _measure(
 def _task_and_arguments(recipe: Recipe) -> tuple[Task, TrainingArguments]:
     task = load_task(recipe.task)
     defaults = {**_device_defaults(), **task.training_defaults(recipe.settings)}
+    if recipe.pruning is not None and recipe.pruning.at == "epoch":
+        # An earlier epoch is less sparse than asked for.
+        defaults["load_best_model_at_end"] = False
     arguments = build_arguments(recipe, arguments_class=task.arguments_class, defaults=defaults)
     if arguments.n_gpu > 1:
         raise UserError(
@@ -240,8 +246,9 @@ def _fit(
     console: Console,
     rows: int | None = None,
     trackers: Trackers | None = None,
+    is_trial: bool = False,
 ) -> None:
-    """Train and leave all artifacts; `rows` limits both splits."""
+    """Train and leave all artifacts; `rows` limits both splits; a trial exports before it trains."""
     artifacts = Artifacts(recipe.output)
     with arguments.main_process_first(local=False):
         weights = task.open_weights(recipe.settings)
@@ -250,6 +257,8 @@ def _fit(
         splits = splits.head(rows)
     set_seed(arguments.seed)
     model = task.build_model(recipe.settings, weights, splits)
+    if is_trial and recipe.export is not None and arguments.process_index == 0:
+        try_export(recipe, task, model, splits, formats=recipe.export)
     trainer = task.build_trainer(recipe.settings, model, splits, arguments, trust_remote_code)
     _add_callbacks(trainer, recipe, task, console)
     if arguments.process_index == 0:
@@ -263,11 +272,26 @@ def _fit(
     predictions = task.compute_predictions(trainer, splits)
     if arguments.process_index == 0:
         _keep_fitted(model, predictions.fitted, artifacts.model)
-        _write_predictions(artifacts, predictions, {"training": facts})
-        write_run_report(artifacts, recipe, predictions.answers, trainer.state.log_history)
-        write_run_card(recipe, artifacts)
-        if trackers is not None:
-            trackers.log_results(predictions, step=facts["best_step"])
+        further: dict[str, Any] = {"training": facts}
+        if recipe.pruning is not None:
+            further["sparsity"] = compute_sparsity(trainer.model, recipe.pruning.layers)
+        _write_predictions(artifacts, predictions, further)
+        try:
+            if recipe.export is not None and not is_trial:
+                export_trained(
+                    recipe,
+                    task,
+                    trainer.model,
+                    splits,
+                    console=console,
+                    folder=artifacts.exports,
+                    formats=recipe.export,
+                )
+        finally:  # a refused export leaves a report that says so
+            write_run_report(artifacts, recipe, predictions.answers, trainer.state.log_history)
+            write_run_card(recipe, artifacts)
+            if trackers is not None:
+                trackers.log_results(predictions, step=facts["best_step"])
 
 
 def _train(trainer: Trainer, checkpoint: Path | None, recipe: Recipe) -> dict[str, Any]:
@@ -303,6 +327,7 @@ def _restore(trainer: Trainer, state: TrainerState, checkpoint: str, *, keep_bes
     settle_checkpoints(state, trainer.args, keep_best=keep_best)
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     trainer._load_from_checkpoint(best or checkpoint)
+    trainer.callback_handler.on_train_end(trainer.args, state, trainer.control)
 
 
 def _add_callbacks(trainer: Trainer, recipe: Recipe, task: Task, console: Console) -> None:
@@ -311,6 +336,8 @@ def _add_callbacks(trainer: Trainer, recipe: Recipe, task: Task, console: Consol
     trainer.add_callback(LogBeforePauses)
     trainer.add_callback(KeepCheckpoints(recipe.checkpoints.keep_best))
     trainer.add_callback(ShowProgress(console, task.shown_metrics))
+    if recipe.pruning is not None:
+        trainer.add_callback(Prune(**recipe.pruning.model_dump()))
     if recipe.early_stopping is not None:
         stopping = recipe.early_stopping
         trainer.add_callback(StopEarly(stopping.patience, stopping.threshold))

@@ -20,7 +20,16 @@ from hf_tasks.recipe.document import (
     show_path,
     show_value,
 )
-from hf_tasks.recipe.sections import Checkpoints, CommonSections, EarlyStopping, Hub, Report
+from hf_tasks.recipe.sections import (
+    Checkpoints,
+    CommonSections,
+    EarlyStopping,
+    Export,
+    ExportFormat,
+    Hub,
+    Pruning,
+    Report,
+)
 from hf_tasks.recipe.training_fields import OWNED, training_model
 from hf_tasks.recipe.values import MergedValues, apply_overrides, resolve_references
 from hf_tasks.registry import TASKS, task_settings
@@ -40,6 +49,9 @@ class Recipe:
     early_stopping: EarlyStopping | None
     report: Report
     hub: Hub | None
+    pruning: Pruning | None
+    export: Export | None
+    """None where nothing is exported."""
     settings: BaseModel
     """The sections of the task: an instance of `registry.task_settings(task)`."""
     text: str
@@ -80,6 +92,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         early_stopping=common.early_stopping,
         report=common.report,
         hub=common.hub,
+        pruning=common.pruning,
+        export=_export(common.export),
         settings=settings,
         text=dump_document(merged.written),
         path=path,
@@ -135,6 +149,13 @@ def _sections(values: Mapping[str, Any]) -> tuple[BaseModel, CommonSections, Bas
         CommonSections.model_validate(common),
         training_model().model_validate(values.get("training") or {}),
     )
+
+
+def _export(section: list[ExportFormat] | Export) -> Export | None:
+    """The section as a mapping; a plain list names the formats."""
+    if isinstance(section, Export):
+        return section
+    return Export(formats=section) if section else None
 
 
 def _validation_problems(

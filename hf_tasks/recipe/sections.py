@@ -1,7 +1,7 @@
 """The sections that recipes of every task share."""
 
 import re
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -71,6 +71,76 @@ class Hub(BaseModel):
         return repo
 
 
+class Pruning(BaseModel):
+    """Which weights are set to zero, for good."""
+
+    model_config = _STRICT
+
+    method: Literal["l1", "ln-structured", "random"] = Field(
+        "l1", description="Smallest weights, filters of the smallest norm, or weights by lot."
+    )
+    amount: float = Field(gt=0, lt=1, description="Share of each layer's weights (or filters) that is zero.")
+    layers: list[str] | None = Field(
+        None,
+        description="Patterns of layer names, as '*.conv1'; left out: every convolution and linear.",
+    )
+    at: Literal["epoch", "end"] = Field(
+        "epoch", description="epoch: step by step, training mends what is left; end: once, after training."
+    )
+    schedule: Literal["linear", "cubic", "constant"] = Field(
+        "cubic", description="How the amount grows over the epochs; cubic takes most of it early."
+    )
+    norm: float = Field(2.0, gt=0, description="Of ln-structured.")
+
+
+ExportFormat = Literal["onnx", "onnx-fp16", "onnx-int8", "torchscript", "triton"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ExportTolerance(BaseModel):
+    """How far an exported file may stray from PyTorch; what is left out keeps its strict default."""
+
+    model_config = _STRICT
+
+    difference: float | None = Field(
+        None, ge=0, description="onnx, torchscript: of outputs, as a share of the largest; default 1e-4."
+    )
+    agreement: Share | None = Field(
+        None, description="onnx, torchscript: share of examples decided alike, ties aside; default 1."
+    )
+    metric_loss: Share | None = Field(
+        None, description="onnx-fp16, onnx-int8: of the task's own metric; default 0.005 and 0.01."
+    )
+
+
+class ExportBudget(BaseModel):
+    """What the exported model may cost; the best format within it is marked."""
+
+    model_config = _STRICT
+
+    latency_ms: float | None = Field(None, gt=0, description="Median for one example on this machine.")
+    max_metric_loss: Share | None = Field(None, description="Of the task's own metric.")
+
+
+class Export(BaseModel):
+    """Formats written after training, each proved on validation examples."""
+
+    model_config = _STRICT
+
+    formats: list[ExportFormat] = Field(min_length=1)
+    backend: Literal["auto", "optimum", "torch"] = Field(
+        "auto", description="What writes ONNX; auto takes Optimum where it can be imported."
+    )
+    sample: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        1000, description="Validation examples of the proof, always the same ones."
+    )
+    image_size: Literal["fixed", "free"] = Field(
+        "fixed", description="free: the plain graph takes pictures of other sizes too."
+    )
+    tolerance: ExportTolerance = ExportTolerance()
+    budget: ExportBudget | None = None
+
+
 class CommonSections(BaseModel):
     """The sections of every recipe; a further one is a further field."""
 
@@ -83,3 +153,5 @@ class CommonSections(BaseModel):
     early_stopping: EarlyStopping | None = None
     report: Report = Report()
     hub: Hub | None = Field(None, description="Upload the finished run to the Hub.")
+    pruning: Pruning | None = None
+    export: list[ExportFormat] | Export = Field([], description="Formats, or a mapping with `formats:`.")

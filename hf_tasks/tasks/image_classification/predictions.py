@@ -11,8 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import expit, softmax
-from transformers import PretrainedConfig, TimmWrapperForImageClassification, TimmWrapperImageProcessor
+from transformers import (
+    PretrainedConfig,
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
+    TimmWrapperImageProcessor,
+)
 
+from hf_tasks.contract import Arrays, Network
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.images.transform import ValidationTransform
@@ -102,14 +108,18 @@ def answer_columns(
 class ClassifierPredictor:
     """A saved classifier for picture files; reads ahead in threads while the network works."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load a model folder; the picture preparation is the one saved with the model."""
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = TimmWrapperForImageClassification.from_pretrained(folder).to(self.device).eval()
+    def __init__(self, folder: Path, network: Network | None = None) -> None:
+        """Load a model folder; the picture preparation is the one saved with the model.
+
+        Args:
+            folder: configuration and weights.
+            network: answers in place of the saved weights, from pixel_values to logits.
+        """
+        config = TimmWrapperConfig.from_pretrained(folder)
+        self.network = _saved_network(folder) if network is None else network
         self.transform = ValidationTransform(TimmWrapperImageProcessor.from_pretrained(folder))
-        self.class_names = [
-            self.model.config.id2label[index] for index in range(self.model.config.num_labels)
-        ]
+        self.config = config
+        self.class_names = [config.id2label[index] for index in range(config.num_labels)]
 
     def __call__(self, paths: Sequence[Path], *, batch_size: int) -> Iterator[Mapping[str, Any]]:
         """One row a file, in order; the row of an unreadable file holds its `error`."""
@@ -145,8 +155,18 @@ class ClassifierPredictor:
     def _answers(self, pictures: Sequence[torch.Tensor]) -> dict[str, list[Any]]:
         logits_NC = np.zeros((0, len(self.class_names)), dtype=np.float32)
         if pictures:
-            with torch.inference_mode():
-                logits_NC = (
-                    self.model(torch.stack(list(pictures)).to(self.device)).logits.float().cpu().numpy()
-                )
-        return answer_columns(*decode_logits(logits_NC, self.model.config), self.class_names)
+            logits_NC = self.network({"pixel_values": torch.stack(list(pictures)).numpy()})
+        return answer_columns(*decode_logits(logits_NC, self.config), self.class_names)
+
+
+def _saved_network(folder: Path) -> Network:
+    """The saved weights, on the GPU if there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = TimmWrapperForImageClassification.from_pretrained(folder).to(device).eval()
+
+    def network(inputs: Arrays) -> np.ndarray:
+        with torch.inference_mode():
+            logits_NC = model(torch.from_numpy(inputs["pixel_values"]).to(device)).logits
+        return logits_NC.float().cpu().numpy()
+
+    return network

@@ -1,0 +1,1 @@
+"""Trained models as files that run elsewhere, each proved against PyTorch before it counts as good."""

@@ -1,0 +1,135 @@
+"""Writes the files of every format that is asked for; whether they are any good is for prove.py to say."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_tasks.contract import ExportPlan
+from hf_tasks.errors import ExportError
+from hf_tasks.export.networks import PLAIN_FILES
+
+if TYPE_CHECKING:
+    from hf_tasks.export.onnx import Backend
+
+END_TO_END = "-end-to-end"
+FORMATS = (*PLAIN_FILES, "triton")
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """One file of a format, not proved yet."""
+
+    format: str
+    """onnx, onnx-fp16, onnx-int8 or torchscript."""
+    path: Path
+    is_end_to_end: bool = False
+
+    @property
+    def name(self) -> str:
+        """Format as records call it."""
+        return f"{self.format}{END_TO_END}" if self.is_end_to_end else self.format
+
+
+def plain_formats(formats: Sequence[str]) -> list[str]:
+    """The formats without triton, which packs the others; alone, it packs onnx."""
+    return [name for name in formats if name != "triton"] or ["onnx"]
+
+
+def require_formats(plan: ExportPlan, formats: Sequence[str], *, backend: "Backend" = "auto") -> None:
+    """Check that every format can be made here, before anything is written.
+
+    Raises:
+        ExportError: a format that the task cannot keep, or a package that is missing.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ExportError(f"export: no format '{unknown[0]}'; wanted some of {', '.join(FORMATS)}")
+    for name in (*formats, *plain_formats(formats)):
+        if name in plan.refused:
+            raise ExportError(f"export: this model cannot be exported as {name}: {plan.refused[name]}")
+    if any(name.startswith("onnx") for name in plain_formats(formats)):
+        missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
+        if missing:
+            raise ExportError(f"export: {' and '.join(missing)} not installed; install hf_tasks[onnx]")
+        from hf_tasks.export.onnx import choose_backend
+
+        choose_backend(backend)
+
+
+def metadata_texts(plan: ExportPlan, facts: Mapping[str, str]) -> dict[str, str]:
+    """What a file carries of its plan and its run, as texts: JSON, but for what is a text already."""
+    values = {"labels": list(plan.labels), **plan.facts, **facts}
+    return {
+        f"hf_tasks.{name}": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in values.items()
+    }
+
+
+def write_files(
+    plan: ExportPlan,
+    format_name: str,
+    folder: Path,
+    *,
+    metadata: dict[str, str],
+    backend: "Backend" = "auto",
+    has_free_size: bool = False,
+) -> list[ExportedFile]:
+    """Write one format: its plain file, and its complete graph where the plan has pictures.
+
+    Args:
+        plan: what is exported.
+        format_name: onnx, onnx-fp16, onnx-int8 or torchscript.
+        folder: of all formats; the files go to `folder/FORMAT`.
+        metadata: texts kept in every file.
+        backend: of ONNX.
+        has_free_size: free the picture's height and width too.
+
+    Raises:
+        ExportError: the format cannot express the model.
+    """
+    plain = folder / format_name / PLAIN_FILES[format_name]
+    plain.parent.mkdir(parents=True, exist_ok=True)
+    if format_name == "torchscript":
+        complete = _write_torchscript(plan, plain, metadata)
+    else:
+        base = folder / "onnx" / PLAIN_FILES["onnx"]
+        if not base.is_file():
+            base.parent.mkdir(parents=True, exist_ok=True)
+            from hf_tasks.export.onnx import write_onnx
+
+            write_onnx(plan, base, backend=backend, has_free_size=has_free_size)
+        complete = _write_onnx(plan, plain, base, metadata=metadata)
+        plan.save_beside(plain.parent)
+    files = [ExportedFile(format_name, plain)]
+    return files if complete is None else [*files, ExportedFile(format_name, complete, is_end_to_end=True)]
+
+
+def _write_torchscript(plan: ExportPlan, plain: Path, metadata: dict[str, str]) -> Path | None:
+    from hf_tasks.export.torchscript import write_end_to_end_torchscript, write_torchscript
+
+    traced = write_torchscript(plan, plain, metadata=metadata)
+    if plan.pictures is None:
+        return None
+    complete = plain.with_name("end_to_end.pt")
+    write_end_to_end_torchscript(traced, plan.pictures, complete, metadata=metadata)
+    return complete
+
+
+def _write_onnx(plan: ExportPlan, plain: Path, base: Path, *, metadata: dict[str, str]) -> Path | None:
+    from hf_tasks.export.end_to_end_onnx import write_end_to_end
+    from hf_tasks.export.onnx import add_metadata
+    from hf_tasks.export.quantize import write_fp16, write_int8
+
+    if plain.parent.name == "onnx-int8":
+        write_int8(plan, base, plain)
+    elif plain.parent.name == "onnx-fp16":
+        write_fp16(base, plain)
+    add_metadata(plain, metadata)
+    if plan.pictures is None:
+        return None
+    complete = plain.with_name("end_to_end.onnx")
+    write_end_to_end(plain, complete, plan.pictures, metadata=metadata)
+    return complete

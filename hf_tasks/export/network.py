@@ -1,0 +1,52 @@
+"""The module that is exported: inputs in their order, one tensor out."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hf_tasks.contract import Arrays, ExportPlan
+
+
+class OutputOnly(nn.Module):
+    """A model with its named output as the only one, and its inputs by position."""
+
+    def __init__(self, model: nn.Module, input_names: tuple[str, ...], output: str) -> None:
+        """Keep the model.
+
+        Args:
+            model: called with the inputs by name; returns a tensor, a mapping or a dataclass.
+            input_names: in the order of the positions.
+            output: item or field that is kept.
+        """
+        super().__init__()
+        self.model = model
+        self.input_names = input_names
+        self.output = output
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The output for a batch."""
+        found = self.model(**dict(zip(self.input_names, inputs, strict=True)))
+        if isinstance(found, Tensor):
+            return found
+        return found[self.output] if isinstance(found, Mapping) else getattr(found, self.output)
+
+
+def exported_module(plan: ExportPlan) -> OutputOnly:
+    """The plan's model, in evaluation mode, as it is exported."""
+    return OutputOnly(plan.model, tuple(plan.inputs), plan.output).eval()
+
+
+class TorchNetwork:
+    """The plan's own model as a contract.Network: what every export is compared with."""
+
+    def __init__(self, plan: ExportPlan) -> None:
+        """Keep the module; its weights are shared, not copied."""
+        self.module = exported_module(plan)
+        self.names = tuple(plan.inputs)
+
+    def __call__(self, inputs: Arrays) -> np.ndarray:
+        """The output for a batch."""
+        with torch.inference_mode():
+            return self.module(*(torch.from_numpy(inputs[name]) for name in self.names)).numpy()

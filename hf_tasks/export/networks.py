@@ -1,0 +1,45 @@
+"""Exported files as contract.Network, by their ending; and the formats a run can answer with."""
+
+from pathlib import Path
+
+from hf_tasks.contract import Network
+from hf_tasks.errors import ExportError
+
+PLAIN_FILES = {
+    "onnx": "model.onnx",
+    "onnx-fp16": "model.onnx",
+    "onnx-int8": "model.onnx",
+    "torchscript": "model.pt",
+}
+
+
+def open_network(file: Path) -> Network:
+    """A file in its runtime, on the CPU; the libraries of other formats are not imported."""
+    if file.suffix == ".onnx":
+        from hf_tasks.export.onnx_network import OnnxNetwork
+
+        return OnnxNetwork(file)
+    from hf_tasks.export.torchscript import TorchScriptNetwork
+
+    return TorchScriptNetwork(file)
+
+
+def open_export(folder: Path, format_name: str) -> Network:
+    """The proved plain network of a format.
+
+    Args:
+        folder: `export` of a run.
+        format_name: onnx, onnx-fp16, onnx-int8 or torchscript.
+
+    Raises:
+        ExportError: no such format, or the run has no proved file of it.
+    """
+    if format_name not in PLAIN_FILES:
+        raise ExportError(f"--with: no format '{format_name}'; wanted one of {', '.join(PLAIN_FILES)}")
+    file = folder / format_name / PLAIN_FILES[format_name]
+    if file.is_file():
+        return open_network(file)
+    rejected = folder / "rejected" / format_name / PLAIN_FILES[format_name]
+    if rejected.is_file():
+        raise ExportError(f"--with: {format_name} was refused by its proof; see {folder}/parity.json")
+    raise ExportError(f"--with: no {file}; make it with `hf-tasks export {folder.parent} {format_name}`")

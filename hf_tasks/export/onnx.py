@@ -1,0 +1,116 @@
+"""ONNX files of a plan's network: through Optimum, or through torch.onnx where Optimum cannot be imported."""
+
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import onnx
+import torch
+from torch.export import Dim
+from torch.onnx.errors import OnnxExporterError
+
+from hf_tasks.contract import ExportPlan
+from hf_tasks.errors import ExportError
+from hf_tasks.export.network import exported_module
+
+OPSET = 18
+Backend = Literal["auto", "optimum", "torch"]
+
+
+def write_onnx(
+    plan: ExportPlan, target: Path, *, backend: Backend = "auto", has_free_size: bool = False
+) -> None:
+    """Write the network, inputs and output named as in the plan, the batch free.
+
+    Args:
+        plan: what is exported.
+        target: the file to write.
+        backend: optimum, torch (torch.export and onnxscript), or auto: Optimum where it can be imported.
+        has_free_size: free the plan's size axes too.
+
+    Raises:
+        ExportError: the backend is not installed, or cannot express the network.
+    """
+    write = _write_with_optimum if choose_backend(backend) == "optimum" else _write_with_torch
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            write(plan, target, free_axes(plan, has_free_size=has_free_size))
+    except (RuntimeError, ValueError, TypeError, OnnxExporterError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(f"export: this model cannot be written as ONNX: {reason[0]}") from error
+
+
+def choose_backend(backend: Backend) -> Literal["optimum", "torch"]:
+    """The exporter that is used.
+
+    Raises:
+        ExportError: it is not installed.
+    """
+    has_optimum = _can_import_optimum()
+    if backend == "optimum" and not has_optimum:
+        raise ExportError(
+            "export.backend: optimum's ONNX part cannot be imported here; install hf_tasks[onnx] "
+            "(it needs transformers < 4.58), or set export.backend: torch"
+        )
+    chosen: Literal["optimum", "torch"] = "optimum" if has_optimum and backend != "torch" else "torch"
+    if chosen == "torch" and find_spec("onnxscript") is None:
+        raise ExportError("export.backend: torch needs the package onnxscript; install hf_tasks[onnx-torch]")
+    return chosen
+
+
+def free_axes(plan: ExportPlan, *, has_free_size: bool) -> dict[str, dict[int, str]]:
+    """Names of the free axes of every input and of the output."""
+    names = (*plan.inputs, plan.output)
+    further = plan.size_axes if has_free_size else {}
+    return {name: {**plan.axes.get(name, {}), **further.get(name, {})} for name in names}
+
+
+def add_metadata(file: Path, metadata: dict[str, str]) -> None:
+    """Put texts into an ONNX file's metadata, in place of those that it has."""
+    model = onnx.load(file)
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, file)
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """Texts of an ONNX file's metadata."""
+    return {entry.key: entry.value for entry in onnx.load(file, load_external_data=False).metadata_props}
+
+
+def _can_import_optimum() -> bool:
+    try:
+        import optimum.exporters.onnx.convert  # noqa: F401
+    except ImportError:  # not installed, or in the way of this transformers
+        return False
+    return True
+
+
+def _write_with_optimum(plan: ExportPlan, target: Path, axes: dict[str, dict[int, str]]) -> None:
+    from optimum.exporters.onnx.convert import export
+
+    from hf_tasks.export.optimum_config import PlanOnnxConfig
+
+    config = PlanOnnxConfig(plan, axes)
+    export(plan.model, config, target, opset=OPSET, device="cpu", disable_dynamic_axes_fix=True)
+
+
+def _write_with_torch(plan: ExportPlan, target: Path, axes: dict[str, dict[int, str]]) -> None:
+    module = exported_module(plan)
+    shapes = tuple(
+        {axis: Dim(name, min=1) if name == "batch" else Dim.AUTO for axis, name in axes[input_name].items()}
+        for input_name in plan.inputs
+    )
+    program = torch.onnx.export(
+        module,
+        tuple(plan.inputs.values()),
+        input_names=list(plan.inputs),
+        output_names=[plan.output],
+        dynamic_shapes=(shapes,),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None  # it is with dynamo
+    program.save(str(target), external_data=False)

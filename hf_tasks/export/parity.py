@@ -1,0 +1,132 @@
+"""What each exported file measured, as parity.json, and as a table for people."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Column, Table
+
+from hf_tasks.export.latency import Latency
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The task's own metric, by PyTorch and by the file."""
+
+    name: str
+    before: float
+    after: float
+
+    @property
+    def loss(self) -> float:
+        """How much is lost; negative where the file does better."""
+        return self.before - self.after
+
+
+@dataclass(frozen=True)
+class Record:
+    """One file and its proof."""
+
+    format: str
+    """Such as onnx-int8; a complete graph's ends in -end-to-end."""
+    file: str
+    """From the run folder."""
+    passed: bool
+    reason: str | None
+    examples: int
+    largest_difference: float
+    mean_difference: float
+    agreement: float
+    metric: Metric
+    latency_ms: Mapping[int, Latency] = field(default_factory=dict)
+    bytes: int = 0
+    chosen: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; the keys of `latency_ms` are batch_1 and batch_32; a difference of nan is null."""
+        latency = {f"batch_{size}": asdict(found) for size, found in self.latency_ms.items()}
+        finite = {
+            name: value if math.isfinite(value) else None
+            for name, value in (
+                ("largest_difference", self.largest_difference),
+                ("mean_difference", self.mean_difference),
+            )
+        }
+        return {**asdict(self), **finite, "latency_ms": latency}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """All records of an export."""
+
+    records: tuple[Record, ...]
+    of_rows: int
+    """Validation rows that the examples were drawn from."""
+    reference_latency_ms: Mapping[int, Latency] = field(default_factory=dict)
+    """Of PyTorch, for comparison."""
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """A line for each file that was refused."""
+        return tuple(f"{record.format}: {record.reason}" for record in self.records if not record.passed)
+
+    def choose(self, chosen: Record) -> "Parity":
+        """The same with one record marked."""
+        marked = (replace(record, chosen=record == chosen) for record in self.records)
+        return replace(self, records=tuple(marked))
+
+    def write(self, path: Path) -> None:
+        """Write parity.json; records of formats that were not exported anew are kept, but chosen no more."""
+        anew = {record.format for record in self.records}
+        kept = [{**item, "chosen": False} for item in _read(path) if item["format"] not in anew]
+        values = {
+            "formats": [record.to_json() for record in self.records] + kept,
+            "validation_rows": self.of_rows,
+            "reference_latency_ms": {f"batch_{n}": asdict(t) for n, t in self.reference_latency_ms.items()},
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def parity_table(parity: Parity) -> Table:
+    """The proof as a table for a terminal of 80 columns; models of a Triton repository only where refused."""
+    shown = [record for record in parity.records if record.format != "triton" or not record.passed]
+    metric = shown[0].metric
+    reference = " / ".join(f"{latency.median:.1f}" for latency in parity.reference_latency_ms.values())
+    table = Table(
+        Column("format", no_wrap=True),
+        "proof",
+        "diff",
+        "agree",
+        metric.name,
+        "ms (1)",
+        "ms (32)",
+        "MB",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption=f"{shown[0].examples} of {parity.of_rows} validation examples; "
+        f"PyTorch: {metric.name} {metric.before:.4f}, {reference} ms",
+    )
+    for record in shown:
+        table.add_row(
+            f"{record.format} *" if record.chosen else record.format,
+            "[green]good[/]" if record.passed else "[bold red]refused[/]",
+            f"{record.largest_difference:.1e}",
+            f"{record.agreement:.2%}",
+            f"{record.metric.after:.4f}",
+            *(f"{latency.median:.1f}" for latency in record.latency_ms.values()),
+            f"{record.bytes / 1e6:.1f}",
+        )
+    return table
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    formats: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["formats"]
+    return formats

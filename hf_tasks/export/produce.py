@@ -1,0 +1,177 @@
+"""The whole export: write every format aside, prove each file, keep the good and put the others apart."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from hf_tasks.contract import ExportPlan
+from hf_tasks.errors import ExportError
+from hf_tasks.export.choose import Budget, choose_format
+from hf_tasks.export.compare import choose_rows
+from hf_tasks.export.files import ExportedFile, metadata_texts, plain_formats, require_formats, write_files
+from hf_tasks.export.latency import measure_latency
+from hf_tasks.export.network import TorchNetwork
+from hf_tasks.export.networks import PLAIN_FILES
+from hf_tasks.export.parity import Parity, Record
+from hf_tasks.export.prove import first_batch, prove_files, time_files
+
+ASIDE = ".unproved"
+REJECTED = "rejected"
+PARITY = "parity.json"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a recipe says of exports, in plain values."""
+
+    formats: tuple[str, ...]
+    backend: Literal["auto", "optimum", "torch"] = "auto"
+    sample: int | None = None
+    """Validation examples of the proof; None takes all."""
+    has_free_size: bool = False
+    tolerance: Mapping[str, float] = field(default_factory=dict)
+    budget: Budget | None = None
+
+
+def export_run(
+    plan: ExportPlan, options: ExportOptions, folder: Path, *, run_folder: Path, facts: Mapping[str, str]
+) -> Parity:
+    """Export, prove, and leave `folder/FORMAT/` for good files and `folder/rejected/FORMAT/` for others.
+
+    Args:
+        plan: the trained model.
+        options: what is wanted.
+        folder: `export` of a run; formats that are not asked for stay as they are.
+        run_folder: where the paths of the records start; its name names models in a Triton repository.
+        facts: texts of the run for the metadata of every file, such as `recipe_fingerprint`.
+
+    Returns:
+        The records; `failures` names the files that were refused.
+
+    Raises:
+        ExportError: a format cannot be made, or none fits the budget.
+    """
+    require_formats(plan, options.formats, backend=options.backend)
+    aside = folder / ASIDE
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        files, impossible = _write_all(plan, options, aside, facts)
+        rows = choose_rows(plan.rows, sample=options.sample)
+        records = time_files(plan, files, _prove(plan, options, files, rows), rows) if files else []
+        for name_of_format in plain_formats(options.formats):
+            for place in (folder / name_of_format, folder / REJECTED / name_of_format):
+                shutil.rmtree(place, ignore_errors=True)
+        records = [_settle(record, folder, run_folder) for record in records]
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    if "triton" in options.formats:
+        records += _pack(plan, records, folder, run_folder)
+    reference = measure_latency(TorchNetwork(plan), first_batch(plan, rows))
+    parity = Parity(tuple(records), plan.rows, reference)
+    parity.write(folder / PARITY)
+    if impossible:
+        raise ExportError("\n".join(impossible))
+    return _chosen(parity, options.budget, folder)
+
+
+def try_formats(plan: ExportPlan, options: ExportOptions, folder: Path) -> None:
+    """Export an untrained model and prove it on a few rows, so that an impossible format is known at once.
+
+    Args:
+        plan: of the untrained model.
+        options: what is wanted.
+        folder: where files are written; the caller removes it.
+
+    Raises:
+        ExportError: a format cannot be made, or its file does not answer as the model does.
+    """
+    require_formats(plan, options.formats, backend=options.backend)
+    files, impossible = _write_all(plan, options, folder, {})
+    rows = choose_rows(plan.rows, sample=options.sample)
+    records = _prove(plan, options, files, rows, is_trial=True) if files else []
+    problems = [*impossible, *Parity(tuple(records), plan.rows).failures]
+    if problems:
+        raise ExportError("\n".join(f"export: {problem.removeprefix('export: ')}" for problem in problems))
+
+
+def _write_all(
+    plan: ExportPlan, options: ExportOptions, folder: Path, facts: Mapping[str, str]
+) -> tuple[list[ExportedFile], list[str]]:
+    """Files of all formats that can be made, and a message for each that cannot."""
+    metadata = metadata_texts(plan, facts)
+    files, impossible = [], []
+    for name in plain_formats(options.formats):
+        try:
+            files += write_files(
+                plan,
+                name,
+                folder,
+                metadata=metadata,
+                backend=options.backend,
+                has_free_size=options.has_free_size,
+            )
+        except ExportError as error:
+            impossible.append(str(error))
+    return files, impossible
+
+
+def _prove(
+    plan: ExportPlan,
+    options: ExportOptions,
+    files: Sequence[ExportedFile],
+    rows: Sequence[int],
+    *,
+    is_trial: bool = False,
+) -> list[Record]:
+    return prove_files(
+        plan, files, rows, asked=options.tolerance, has_free_size=options.has_free_size, is_trial=is_trial
+    )
+
+
+def _settle(record: Record, folder: Path, run_folder: Path) -> Record:
+    """Move a file, and what libraries look for beside a plain one, to where it belongs."""
+    source = Path(record.file)
+    format_name = source.parent.name
+    home = folder / format_name if record.passed else folder / REJECTED / format_name
+    home.mkdir(parents=True, exist_ok=True)
+    is_plain = record.format in PLAIN_FILES
+    for path in sorted(source.parent.iterdir()):
+        if path.name.startswith(source.name) or (is_plain and not path.name.startswith("end_to_end.")):
+            shutil.move(path, home / path.name)
+    return replace(record, file=str((home / source.name).relative_to(run_folder)))
+
+
+def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder: Path) -> list[Record]:
+    """A Triton model repository of all files that passed, with a record each."""
+    from hf_tasks.export.triton import why_refused, write_model
+
+    repository = folder / "triton"
+    shutil.rmtree(repository, ignore_errors=True)
+    packed = []
+    for record in records:
+        if record.passed:
+            source = run_folder / record.file
+            model = write_model(repository, f"{run_folder.name}-{record.format}", source, plan)
+            reason = why_refused(model, source, plan)
+            file = next((model / "1").iterdir())
+            packed.append(
+                replace(
+                    record,
+                    format="triton",
+                    file=str(file.relative_to(run_folder)),
+                    passed=reason is None,
+                    reason=reason,
+                )
+            )
+    return packed
+
+
+def _chosen(parity: Parity, budget: Budget | None, folder: Path) -> Parity:
+    if budget is None:
+        return parity
+    plain = [record for record in parity.records if record.format in PLAIN_FILES]
+    marked = parity.choose(choose_format(plain, budget))
+    marked.write(folder / PARITY)
+    return marked

@@ -1,0 +1,142 @@
+"""The proof of exported files: outputs, decisions, the task's metric, size and latency beside PyTorch's."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from hf_tasks.contract import Arrays, ExportPlan, Network
+from hf_tasks.errors import ExportError
+from hf_tasks.export.compare import Comparison, compare_end_to_end, compare_networks, picture_batches
+from hf_tasks.export.files import ExportedFile
+from hf_tasks.export.latency import measure_latency
+from hf_tasks.export.network import TorchNetwork
+from hf_tasks.export.networks import open_network
+from hf_tasks.export.parity import Metric, Record
+from hf_tasks.export.tolerance import Tolerance, refusal, tolerance_of
+
+
+def prove_files(
+    plan: ExportPlan,
+    files: Sequence[ExportedFile],
+    rows: Sequence[int],
+    *,
+    asked: Mapping[str, float],
+    has_free_size: bool = False,
+    is_trial: bool = False,
+) -> list[Record]:
+    """Compare files with PyTorch on validation rows.
+
+    A plain file is compared with the model itself; a complete graph with the plain file of its format, which
+    must be among the files, fed by Python's preparation.
+
+    Args:
+        plan: gives model, examples and metric.
+        files: what write_files returned.
+        rows: validation rows.
+        asked: tolerances of the recipe, see tolerance_of.
+        has_free_size: prove plain files at a second picture size too.
+        is_trial: of an untrained model, whose metric means nothing.
+
+    Returns:
+        A record a file, in their order, with the files' own paths; latency is for time_files.
+
+    Raises:
+        ExportError: the size is to be free, and the model takes no other than its own.
+    """
+    plain = {file.name: open_network(file.path) for file in files if not file.is_end_to_end}
+    complete = {file.format: open_network(file.path) for file in files if file.is_end_to_end}
+    found = compare_networks(plan, plain, rows)
+    twins = {name: comparison.answers for name, comparison in found.items()}
+    of_complete = compare_end_to_end(plan, complete, rows, twins=twins) if complete else {}
+    at_other_size = _other_size(plan, plain) if has_free_size else {}
+    records = []
+    for file in files:
+        comparison = of_complete[file.format] if file.is_end_to_end else found[file.format]
+        limits = tolerance_of(file.format, end_to_end=file.is_end_to_end, asked=asked)
+        reason = refusal(comparison, _of_trial(limits) if is_trial else limits)
+        if not file.is_end_to_end:
+            reason = reason or _refused_at_other_size(at_other_size.get(file.format), limits)
+        records.append(_record(plan, file, comparison, reason, before=found[file.format].metric_before))
+    return records
+
+
+def time_files(
+    plan: ExportPlan, files: Sequence[ExportedFile], records: Sequence[Record], rows: Sequence[int]
+) -> list[Record]:
+    """The records with each file's latency for the first of the rows, alone and 32 times."""
+    pixel_inputs = next(picture_batches(plan, rows[:1]), {})
+    return [
+        replace(
+            record,
+            latency_ms=measure_latency(
+                open_network(file.path), pixel_inputs if file.is_end_to_end else first_batch(plan, rows)
+            ),
+        )
+        for file, record in zip(files, records, strict=True)
+    ]
+
+
+def first_batch(plan: ExportPlan, rows: Sequence[int]) -> Arrays:
+    """The inputs of the first row."""
+    return next(plan.batches(rows[:1], 1))
+
+
+def _record(
+    plan: ExportPlan, file: ExportedFile, found: Comparison, reason: str | None, *, before: float
+) -> Record:
+    return Record(
+        format=file.name,
+        file=str(file.path),
+        passed=reason is None,
+        reason=reason,
+        examples=len(found.differences_N),
+        largest_difference=found.largest_difference,
+        mean_difference=found.mean_difference,
+        agreement=found.agreement(),
+        metric=Metric(plan.metric, before, found.metric_after),
+        bytes=sum(part.stat().st_size for part in file.path.parent.glob(f"{file.path.name}*")),
+    )
+
+
+def _of_trial(limits: Tolerance) -> Tolerance:
+    return replace(limits, metric_loss=None)
+
+
+def _other_size(plan: ExportPlan, networks: Mapping[str, Network]) -> dict[str, float]:
+    """Largest difference, as a share of the largest output, at a picture size half as large again."""
+    inputs = {
+        name: _larger(value.numpy(), plan.size_axes.get(name, {})) for name, value in plan.inputs.items()
+    }
+    try:
+        wanted = TorchNetwork(plan)(inputs)
+    except (RuntimeError, AssertionError) as error:
+        raise ExportError(
+            f"export.image_size: free: this model takes no other picture size than its own: {error}"
+        ) from error
+    unit = max(1.0, float(np.abs(wanted).max()))
+    shares = {}
+    for name, network in networks.items():
+        try:
+            found = network(inputs)
+        except ExportError:
+            shares[name] = math.inf
+            continue
+        is_alike = found.shape == wanted.shape
+        shares[name] = float(np.abs(found - wanted).max()) / unit if is_alike else math.inf
+    return shares
+
+
+def _larger(value: np.ndarray, axes: Mapping[int, str]) -> np.ndarray:
+    for axis in axes:
+        size = 32 * math.ceil(1.5 * value.shape[axis] / 32)
+        value = np.take(value, np.arange(size) % value.shape[axis], axis=axis)
+    return value
+
+
+def _refused_at_other_size(share: float | None, limits: Tolerance) -> str | None:
+    allowed = limits.difference if limits.difference is not None else limits.mean_difference
+    if share is None or allowed is None or share <= allowed:
+        return None
+    return f"at a larger picture outputs differ by {share:.2g} of the largest (allowed {allowed:.2g})"

@@ -1,0 +1,153 @@
+"""Exports of a run: after training, before it as a trial, and later by command."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from hf_tasks.artifacts import Artifacts
+from hf_tasks.callbacks.checkpoints import checkpoint_folders, last_complete_checkpoint
+from hf_tasks.contract import ExportPlan, Task
+from hf_tasks.errors import ExportError, UserError
+from hf_tasks.export.choose import Budget
+from hf_tasks.export.parity import parity_table
+from hf_tasks.export.produce import ExportOptions, export_run, try_formats
+from hf_tasks.recipe import Recipe, load_recipe
+from hf_tasks.recipe.sections import Export
+from hf_tasks.registry import load_task
+
+
+def export_trained(
+    recipe: Recipe, task: Task, model: Any, splits: Any, *, console: Console, folder: Path, formats: Export
+) -> None:
+    """Export a trained model into the run's folder, prove it, and show the proof.
+
+    Args:
+        recipe: of the run.
+        task: its task.
+        model: trained.
+        splits: the run's rows.
+        console: where the table is shown.
+        folder: where the formats go.
+        formats: what is wanted.
+
+    Raises:
+        ExportError: a format cannot be made, a file is refused, or none fits the budget.
+    """
+    with console.status("exporting and proving"):
+        parity = export_run(
+            _plan(recipe, task, model, splits),
+            _options(formats),
+            folder,
+            run_folder=recipe.output,
+            facts={
+                "task": recipe.task,
+                "recipe_fingerprint": hashlib.sha256(recipe.text.encode()).hexdigest(),
+            },
+        )
+    console.print(parity_table(parity))
+    if parity.failures:
+        raise ExportError(
+            "\n".join(
+                [
+                    f"export: {len(parity.failures)} of {len(parity.records)} files do not answer as the "
+                    f"model does; they are in {folder}/rejected:",
+                    *(f"  {line}" for line in parity.failures),
+                    "set export.tolerance if you can live with that",
+                ]
+            )
+        )
+
+
+def try_export(recipe: Recipe, task: Task, model: Any, splits: Any, *, formats: Export) -> None:
+    """Export the untrained model aside, so that an impossible format is known before training.
+
+    Raises:
+        ExportError: a format cannot be made or does not answer as the model does.
+    """
+    folder = Artifacts(recipe.output).exports
+    try_formats(_plan(recipe, task, model, splits), _options(formats), folder)
+
+
+def export_saved(
+    run_folder: Path, formats: list[str], *, checkpoint: str, backend: str | None, console: Console
+) -> None:
+    """Export a finished run's model, or one of its checkpoints.
+
+    Args:
+        run_folder: a finished run.
+        formats: names of formats; none takes those of the recipe.
+        checkpoint: best, last, or the name of a folder in `checkpoints/`.
+        backend: what writes ONNX; None keeps the recipe's choice.
+        console: where the table is shown.
+
+    Raises:
+        UserError: no finished run, no such checkpoint, nothing to export, or a file is refused.
+    """
+    artifacts = Artifacts(run_folder)
+    if not artifacts.recipe.is_file() or not artifacts.model.is_dir():
+        raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
+    recipe = replace(load_recipe(artifacts.recipe), output=run_folder)
+    section = recipe.export.model_dump() if recipe.export else {}
+    section |= {"formats": formats} if formats else {}
+    section |= {"backend": backend} if backend else {}
+    _require_known(section)
+    if "formats" not in section:
+        raise UserError("export: name formats, such as `onnx torchscript`; the recipe of this run names none")
+    task = load_task(recipe.task)
+    model = task.load_model(_checkpoint(artifacts, checkpoint))
+    splits = task.prepare(recipe.settings)
+    export_trained(
+        recipe,
+        task,
+        model,
+        splits,
+        console=console,
+        folder=artifacts.exports if checkpoint == "best" else artifacts.exports / checkpoint,
+        formats=Export.model_validate(section),
+    )
+
+
+def _require_known(section: dict[str, Any]) -> None:
+    try:
+        Export.model_validate({"formats": ["onnx"], **section})
+    except ValidationError as errors:
+        lines = [
+            f"export: found {error['input']!r}, wanted {error['msg'].removeprefix('Input should be ')}"
+            for error in errors.errors()
+        ]
+        raise UserError("\n".join(lines)) from errors
+
+
+def _checkpoint(artifacts: Artifacts, name: str) -> Path:
+    if name == "best":
+        return artifacts.model
+    found = checkpoint_folders(artifacts.checkpoints)
+    last = last_complete_checkpoint(artifacts.checkpoints)
+    names = {"last": last, **{folder.name: folder for folder in found.values()}}
+    folder = names.get(name)
+    if folder is None:
+        known = ["best", *(key for key, value in names.items() if value)]
+        raise UserError(f"--checkpoint: found '{name}', wanted one of {', '.join(known)}")
+    return folder
+
+
+def _plan(recipe: Recipe, task: Task, model: Any, splits: Any) -> ExportPlan:
+    if task.plan_export is None:
+        raise ExportError(f"export: {task.name} has no exports; leave the section out")
+    return task.plan_export(recipe.settings, model, splits)
+
+
+def _options(section: Export) -> ExportOptions:
+    budget = section.budget
+    return ExportOptions(
+        formats=tuple(section.formats),
+        backend=section.backend,
+        sample=None if section.sample == "all" else section.sample,
+        has_free_size=section.image_size == "free",
+        tolerance=section.tolerance.model_dump(exclude_none=True),
+        budget=None if budget is None else Budget(budget.latency_ms, budget.max_metric_loss),
+    )

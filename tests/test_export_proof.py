@@ -1,0 +1,368 @@
+"""Exports of a trained classifier: what is written, what the proof finds, what happens to files that fail."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from sklearn.datasets import load_sample_images
+from transformers import AutoModelForImageClassification
+
+from hf_tasks import workflow
+from hf_tasks.errors import ExportError
+from hf_tasks.export.choose import Budget
+from hf_tasks.export.compare import choose_rows, compare_networks
+from hf_tasks.export.files import metadata_texts, require_formats, write_files
+from hf_tasks.export.networks import open_network
+from hf_tasks.export.produce import ExportOptions, export_run, try_formats
+from hf_tasks.export.prove import prove_files
+from hf_tasks.export.tolerance import refusal, tolerance_of
+from hf_tasks.exporting import export_saved
+from hf_tasks.prediction import predict_files
+from hf_tasks.recipe import load_recipe
+from hf_tasks.registry import load_task
+
+FORMATS = ("onnx", "torchscript", "onnx-fp16", "onnx-int8")
+SILENT = Console(quiet=True)
+CLASSES = ("blue", "green", "red")  # as their numbers
+
+pytestmark = pytest.mark.slow
+
+
+def draw_pictures(folder, *, count, seed):
+    """Noise of odd sizes with a tint, so that wrong colours and wrong brightness both show."""
+    rng = np.random.default_rng(seed)
+    for channel, name in enumerate(("red", "green", "blue")):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            height, width = rng.integers(33, 64, 2)
+            pixels = 0.7 * rng.integers(0, 256, (height, width, 3))
+            pixels[..., channel] += rng.uniform(8, 60)
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name / f"{number:03}.png")
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run on tinted noise, with one export asked for in its recipe."""
+    folder = tmp_path_factory.mktemp("tints")
+    draw_pictures(folder / "train", count=60, seed=0)
+    draw_pictures(folder / "validation", count=30, seed=1)
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(
+        f"""
+task: image-classification
+output: {folder}/run
+data: {{train: {{folder: {folder}/train}}, validation: {{folder: {folder}/validation}}}}
+model: {{name: test_resnet, pretrained: false, image_size: 32}}
+augmentation: none
+training: {{num_train_epochs: 3, learning_rate: 3.0e-3, per_device_train_batch_size: 16, use_cpu: true}}
+pruning: {{amount: 0.3}}
+export: [onnx]
+"""
+    )
+    return workflow.run(load_recipe(recipe), console=SILENT).folder
+
+
+@pytest.fixture(scope="module")
+def make_plan(run_folder):
+    """Plans of the trained model, each with a model of its own."""
+    recipe = load_recipe(run_folder / "recipe.yaml")
+    task = load_task(recipe.task)
+    splits = task.prepare(recipe.settings)
+    return lambda: task.plan_export(recipe.settings, task.load_model(run_folder / "model"), splits)
+
+
+@pytest.fixture(scope="module")
+def exported(run_folder, make_plan):
+    """Every format of the run, and the parity of it."""
+    options = ExportOptions((*FORMATS, "triton"), budget=Budget(max_metric_loss=0.01))
+    facts = {"recipe_fingerprint": "abc"}
+    return export_run(make_plan(), options, run_folder / "export", run_folder=run_folder, facts=facts)
+
+
+def wrong_mean(plan):
+    steps = replace(plan.pictures.steps, mean=(0.485, 0.456, 0.406))
+    return replace(plan, pictures=replace(plan.pictures, steps=steps))
+
+
+class SwappedChannels(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.config = model, model.config
+
+    def forward(self, pixel_values):
+        return self.model(pixel_values.flip(1))
+
+
+class RoundedInput(SwappedChannels):
+    def forward(self, pixel_values):
+        return self.model(pixel_values.round())
+
+
+def swapped_channels(plan):
+    return replace(plan, model=SwappedChannels(plan.model))
+
+
+def rounding_op(plan):
+    return replace(plan, model=RoundedInput(plan.model))
+
+
+def stale_head(plan):
+    """The classifier of another moment: its rows belong to other classes."""
+    head = plan.model.timm_model.get_classifier()
+    with torch.no_grad():
+        head.weight.copy_(head.weight.roll(1, 0))
+    return plan
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("plant", [wrong_mean, swapped_channels, rounding_op, stale_head])
+def test_a_planted_fault_is_caught(make_plan, tmp_path, format_name, plant):
+    faulty = plant(make_plan())
+
+    files = write_files(faulty, format_name, tmp_path, metadata={})
+    records = prove_files(make_plan(), files, range(90), asked={})
+
+    if plant is wrong_mean:  # the plain graph has no mean in it
+        assert [record.passed for record in records] == [True, False]
+    else:
+        assert not records[0].passed
+    assert all(record.reason for record in records if not record.passed)
+
+
+@pytest.mark.parametrize("format_name", ["onnx", "torchscript"])
+def test_swapped_channels_before_the_network_are_caught(make_plan, tmp_path, format_name):
+    plan = make_plan()
+    load = plan.pictures.load
+    swapped = replace(plan, pictures=replace(plan.pictures, load=lambda row: load(row)[..., ::-1]))
+
+    files = write_files(plan, format_name, tmp_path, metadata={})
+    plain, complete = prove_files(swapped, files, range(90), asked={})
+
+    assert plain.passed
+    assert not complete.passed
+
+
+def test_training_exports_and_proves_what_the_recipe_names(run_folder):
+    parity = json.loads((run_folder / "export" / "parity.json").read_text())
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+
+    record = next(item for item in parity["formats"] if item["format"] == "onnx")
+
+    assert record["passed"]
+    assert record["metric"]["before"] == metrics["accuracy"]
+    assert record["examples"] == parity["validation_rows"] == 90
+    assert set(record["latency_ms"]) == {"batch_1", "batch_32"}
+    assert record["bytes"] == (run_folder / record["file"]).stat().st_size
+    assert metrics["sparsity"] == pytest.approx(0.3, abs=0.001)
+
+
+def test_every_format_passes_on_a_pruned_model(exported):
+    assert exported.failures == ()
+    assert {record.format for record in exported.records} == {
+        *FORMATS,
+        *(f"{name}-end-to-end" for name in FORMATS),
+        "triton",
+    }
+
+
+def test_the_fastest_of_equals_is_chosen(exported):
+    plain = [record for record in exported.records if record.format in FORMATS]
+
+    chosen = [record for record in exported.records if record.chosen]
+
+    assert chosen == [min(plain, key=lambda record: record.latency_ms[1].median)]
+
+
+def test_metadata_carries_classes_preparation_and_fingerprint(exported, run_folder):
+    model = onnx.load(run_folder / "export/onnx/end_to_end.onnx")
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+
+    assert json.loads(texts["hf_tasks.labels"]) == list(CLASSES)
+    assert json.loads(texts["hf_tasks.preprocessing"])["crop"] == [32, 32]
+    assert json.loads(texts["hf_tasks.temperature"]) == 1.0
+    assert texts["hf_tasks.recipe_fingerprint"] == "abc"
+
+
+def test_torchscript_carries_the_same_metadata(exported, run_folder, make_plan):
+    network = open_network(run_folder / "export/torchscript/end_to_end.pt")
+
+    wanted = metadata_texts(make_plan(), {"recipe_fingerprint": "abc"})
+
+    assert {**wanted, "inputs": '["pictures"]'} == network.metadata
+
+
+def test_optimum_loads_the_folder(exported, run_folder):
+    optimum = pytest.importorskip("optimum.onnxruntime", reason="needs transformers < 4.58")
+    pixel_values = torch.rand(2, 3, 32, 32)
+    plain = AutoModelForImageClassification.from_pretrained(run_folder / "model").eval()
+
+    loaded = optimum.ORTModelForImageClassification.from_pretrained(run_folder / "export/onnx")
+
+    with torch.inference_mode():
+        wanted = plain(pixel_values).logits
+    torch.testing.assert_close(loaded(pixel_values=pixel_values).logits, wanted, atol=1e-4, rtol=0)
+    assert loaded.config.id2label == dict(enumerate(CLASSES))
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_predict_gives_the_same_rows_with_an_export(exported, run_folder, tmp_path, format_name):
+    inputs = [run_folder.parent / "validation"]
+    for name, chosen in (("saved", None), ("exported", format_name)):
+        predict_files(run_folder, inputs, tmp_path / f"{name}.jsonl", batch_size=7, with_format=chosen)
+
+    saved, found = (
+        [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("saved", "exported")
+    )
+
+    tolerance = {"onnx": 1e-5, "torchscript": 1e-5, "onnx-fp16": 5e-3, "onnx-int8": 0.2}[format_name]
+    assert [row["path"] for row in found] == [row["path"] for row in saved]
+    assert [list(row) for row in found] == [list(row) for row in saved]
+    for row, other in zip(saved, found, strict=True):
+        assert row["probability_red"] == pytest.approx(other["probability_red"], abs=tolerance)
+    assert np.mean([a["predicted"] == b["predicted"] for a, b in zip(saved, found, strict=True)]) >= 0.98
+
+
+def write_jpegs(folder):
+    """Crops of two photographs, tinted, at odd sizes; large and small, upright and wide."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        image = load_sample_images().images[number % 2]
+        height, width = rng.integers(40, 427), rng.integers(40, 640)
+        tint = 1 - 0.6 * np.eye(3)[rng.integers(3)]
+        picture = Image.fromarray((image[:height, :width] * tint).astype(np.uint8))
+        scale = rng.uniform(0.5, 3)
+        size = (int(width * scale) | 1, int(height * scale) | 1)
+        picture.resize(size).save(folder / f"{number:02}.jpg", quality=90)
+
+
+@pytest.mark.parametrize("format_name", ["onnx", "torchscript"])
+def test_complete_graphs_agree_with_predict_on_jpegs_of_odd_sizes(
+    exported, run_folder, tmp_path, format_name
+):
+    write_jpegs(tmp_path / "jpegs")
+    predict_files(run_folder, [tmp_path / "jpegs"], tmp_path / "x.jsonl", batch_size=16)
+    rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    network = open_network(next((run_folder / "export" / format_name).glob("end_to_end.*")))
+
+    found = np.concatenate([network({"pictures": np.array(Image.open(row["path"]))[None]}) for row in rows])
+
+    wanted = np.array([[row[f"probability_{name}"] for name in CLASSES] for row in rows])
+    assert np.abs(found - wanted).max() < 2e-3
+    assert (found.argmax(1) == wanted.argmax(1)).mean() >= 0.995
+    assert len(set(wanted.argmax(1).tolist())) > 1  # the pictures are not all alike to the model
+
+
+def test_a_format_that_was_not_exported_is_named(run_folder, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "run", ignore=shutil.ignore_patterns("onnx-int8"))
+
+    with pytest.raises(ExportError, match=r"make it with `hf-tasks export .*run onnx-int8`"):
+        predict_files(
+            tmp_path / "run",
+            [run_folder.parent / "validation"],
+            tmp_path / "x.csv",
+            batch_size=8,
+            with_format="onnx-int8",
+        )
+
+
+def test_a_refused_file_is_moved_aside_and_told(run_folder, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    recipe = tmp_path / "run" / "recipe.yaml"
+    strict = "export: {formats: [torchscript], sample: 20, tolerance: {difference: 0}}"
+    recipe.write_text(recipe.read_text().split("export:")[0] + strict)
+
+    with pytest.raises(ExportError, match=r"(?s)1 of 2 files .* torchscript: outputs differ by up to"):
+        export_saved(tmp_path / "run", [], checkpoint="best", backend=None, console=SILENT)
+
+    export = tmp_path / "run" / "export"
+    assert not (export / "torchscript" / "model.pt").exists()
+    assert (export / "rejected" / "torchscript" / "model.pt").is_file()
+    assert not (export / ".unproved").exists()
+    record = json.loads((export / "parity.json").read_text())["formats"][0]
+    assert (record["passed"], record["examples"]) == (False, 20)
+    assert record["file"] == "export/rejected/torchscript/model.pt"
+
+
+def test_a_checkpoint_is_exported_beside_the_best(run_folder):
+    export_saved(run_folder, ["torchscript"], checkpoint="last", backend=None, console=SILENT)
+
+    record = json.loads((run_folder / "export/last/parity.json").read_text())["formats"][0]
+
+    assert record["file"] == "export/last/torchscript/model.pt"
+    assert (run_folder / record["file"]).is_file()
+
+
+def test_the_trial_names_every_impossible_format(make_plan, tmp_path):
+    plan = make_plan()
+
+    class Undecided(SwappedChannels):
+        def forward(self, pixel_values):
+            if pixel_values.sum().item() > 1e9:
+                raise ValueError("too bright")
+            return self.model(pixel_values * np.random.default_rng().random())
+
+    fickle = replace(plan, model=Undecided(plan.model))
+
+    with pytest.raises(ExportError, match=r"(?s)cannot be traced.*onnx"):
+        try_formats(fickle, ExportOptions(("torchscript", "onnx")), tmp_path)
+
+
+def test_a_format_that_a_task_refuses_is_told_with_its_reason(make_plan):
+    plan = replace(make_plan(), refused={"torchscript": "its layers look at their inputs"})
+
+    with pytest.raises(ExportError, match="as torchscript: its layers look at their inputs"):
+        require_formats(plan, ["onnx", "torchscript"])
+
+
+def test_the_picture_size_can_be_free(make_plan, tmp_path):
+    plan = make_plan()
+
+    (plain, _) = write_files(plan, "onnx", tmp_path, metadata={}, has_free_size=True)
+    records = prove_files(plan, [plain], range(20), asked={}, has_free_size=True)
+
+    assert records[0].passed
+    larger = open_network(plain.path)({"pixel_values": np.zeros((1, 3, 64, 96), np.float32)})
+    assert larger.shape == (1, 3)
+
+
+def test_a_fixed_graph_fails_the_proof_of_a_free_size(make_plan, tmp_path):
+    plan = make_plan()
+
+    (plain, _) = write_files(plan, "onnx", tmp_path, metadata={}, has_free_size=False)
+    records = prove_files(plan, [plain], range(20), asked={}, has_free_size=True)
+
+    assert records[0].reason == "at a larger picture outputs differ by inf of the largest (allowed 0.0001)"
+
+
+def test_the_exporter_of_torch_gives_the_same_network(make_plan, tmp_path):
+    plan = make_plan()
+
+    files = write_files(plan, "onnx", tmp_path, metadata={}, backend="torch")
+    records = prove_files(plan, files, range(20), asked={})
+
+    assert [record.reason for record in records] == [None, None]
+
+
+def test_the_sample_is_always_the_same():
+    first, second = choose_rows(1000, sample=50), choose_rows(1000, sample=50)
+
+    assert first == second == sorted(set(first))
+    assert choose_rows(10, sample=50) == list(range(10))
+
+
+def test_answers_that_are_no_numbers_are_refused(make_plan):
+    plan = make_plan()
+    found = compare_networks(
+        plan, {"nan": lambda inputs: np.full((len(inputs["pixel_values"]), 3), np.nan)}, [0, 1]
+    )
+
+    for name in FORMATS:
+        assert refusal(found["nan"], tolerance_of(name, end_to_end=False, asked={})) is not None
