@@ -1,9 +1,9 @@
 """Exact nearest neighbours by cosine, in blocks, with ties broken by the order of the gallery.
 
 Queries and gallery are compared in float32, a block of queries at a time, and whatever rounding could have
-put into a wrong order is compared again in float64. So the order is that of the float64 cosines of the float32
-unit vectors, the earlier gallery row first among equals, and depends neither on the size of the blocks nor on
-threads, process counts or devices.
+put into a wrong order is compared again in float64. So the order is that of the float64 cosines of the
+float32 unit vectors, the earlier gallery row first among equals, and depends neither on the size of the
+blocks nor on threads, process counts or devices.
 
 B queries of a block, Q queries, G gallery, D width, K neighbours, P pairs of a query and a gallery row.
 """
@@ -156,8 +156,8 @@ def nearest_neighbours(
         found.append(
             (columns.cpu(), block.exact(rows.flatten(), columns.flatten()).view(columns.shape).cpu())
         )
-    columns, cosines = zip(*found, strict=True)
-    return torch.cat(columns).numpy(), torch.cat(cosines).numpy()
+    columns_parts, cosines_parts = zip(*found, strict=True)
+    return torch.cat(columns_parts).numpy(), torch.cat(cosines_parts).numpy()
 
 
 def _all_pairs(columns_BK: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
 """How well queries find their class in a gallery: each query scored on its own, exactly, then averaged.
 
 A query's ranking is that of metrics/neighbours.py: by cosine, the earlier gallery row first among equals.
-Gallery rows that are the query's own picture, or of its group, are not there for it. A query whose class has no
-other row in the gallery is unknown: it counts at a cut-off, but in no average.
+Gallery rows that are the query's own picture, or of its group, are not there for it. A query whose class has
+no other row in the gallery is unknown: it counts at a cut-off, but in no average.
 
 B queries of a block, Q queries, G gallery, D width, K places of a ranking, T the `ks` asked for, P pairs.
 """

@@ -4,7 +4,7 @@
     python tests/benchmarks/retrieval.py --no-growth
 
 Each runs in a process of its own, so that peak memory is its own: the most that the process held less what
-it held with libraries and vectors loaded. Its AccuracyCalculator searches with FAISS if left alone (`faiss-cpu`),
+it held with libraries and vectors loaded. AccuracyCalculator searches with FAISS if left alone (`faiss-cpu`),
 or in one matrix of distances (`CustomKNN`); both are asked for precision@1 and MAP@R with k = max R.
 """
 
