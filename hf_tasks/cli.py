@@ -207,7 +207,7 @@ def copy_recipe(
 
 @app.command()
 def sample(
-    name: Annotated[str, typer.Argument(help="digits or digits-multilabel.")],
+    name: Annotated[str, typer.Argument(help="digits, digits-multilabel or digits-retrieval.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write.")],
 ) -> None:
     """Write a small real data set in the layout that users have."""

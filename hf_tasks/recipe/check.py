@@ -89,9 +89,7 @@ class _Check:
     def of_named(self, schema: Schema, value: Mapping[str, Any], path: KeyPath) -> Iterator[Problem]:
         """A mapping whose keys depend on the name that it gives, such as a loss."""
         key = schema["discriminator"]["propertyName"]
-        named = {
-            name: branch for branch in schema["oneOf"] for name in _choices(branch["properties"][key])
-        }
+        named = {name: branch for branch in schema["oneOf"] for name in _choices(branch["properties"][key])}
         if key not in value:
             yield Problem((*path, key), f"missing; wanted {_described({'enum': list(named)})}")
         elif isinstance(value[key], str) and value[key] in named:
