@@ -84,7 +84,7 @@ class EmbeddingPredictor:
         self.transform = ValidationTransform(TimmWrapperImageProcessor.from_pretrained(folder))
 
     def __call__(self, paths: Sequence[Path], *, batch_size: int) -> Iterator[Mapping[str, Any]]:
-        """One row a file, in order: `path`, `embedding` (a unit vector) or the `error` of an unreadable one."""
+        """One row a file, in order: `path`, `embedding` (unit vector) or the `error` of an unreadable one."""
         batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
         with ThreadPoolExecutor() as pool:
             coming = [pool.submit(self._read, path) for path in batches[0]] if batches else []
