@@ -13,7 +13,17 @@ VALUES = {"errors", "contract", "artifacts"}
 MAY_IMPORT = {
     "__init__": {"errors", "recipe", "workflow", "tasks"},
     "__main__": {"cli"},
-    "cli": {"errors", "workflow", "prediction", "comparison", "publishing", "tracking", "recipe", "data"},
+    "cli": {
+        "errors",
+        "workflow",
+        "prediction",
+        "index",
+        "comparison",
+        "publishing",
+        "tracking",
+        "recipe",
+        "data",
+    },
     "workflow": VALUES
     | {"recipe", "registry", "data", "callbacks", "run_report", "environment", "tracking", "publishing"},
     "comparison": VALUES | {"recipe", "registry", "report"},
@@ -21,6 +31,7 @@ MAY_IMPORT = {
     "tracking": VALUES | {"recipe", "callbacks"},
     "publishing": VALUES | {"recipe", "hub"},
     "prediction": VALUES | {"recipe", "registry", "data"},
+    "index": VALUES | {"prediction", "metrics"},
     "recipe": {"errors", "registry"},
     "registry": {"contract", "tasks"},
     "tasks": {"errors", "contract", "data", "images", "metrics"},

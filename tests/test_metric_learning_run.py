@@ -176,7 +176,6 @@ def test_predicting_writes_embeddings_and_names_what_is_broken(folder, tmp_path)
         [*paths, tmp_path / "broken.png"],
         tmp_path / "out.parquet",
         batch_size=2,
-        console=QUIET,
     )
 
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
