@@ -202,10 +202,8 @@ def index(
         added, broken = add_to_index(out, run, gallery, batch_size=batch_size)
         _say(f"{added} added: {out}")
         if broken:
-            first = f"{broken[0]['path']}: {broken[0]['error']}"
-            raise UserError(
-                f"{len(broken)} pictures could not be read and are not in the index, first {first}"
-            )
+            first = broken[0]["error"]
+            raise UserError(f"{len(broken)} pictures could not be read and are left out, the first: {first}")
 
 
 @app.command()

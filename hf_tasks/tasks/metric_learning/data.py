@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_tasks.data.columns import require_columns
 from hf_tasks.data.inspect import require_pictures
 from hf_tasks.data.labels import Memberships, encode, read_label, read_labels, sort_class_names
 from hf_tasks.data.load import load_rows
@@ -193,15 +194,12 @@ def _sides(key: str, part: _Part, columns: Columns) -> tuple[np.ndarray, np.ndar
 
 def _groups(key: str, part: _Part, columns: Columns) -> pa.Array:
     """Group of each row as text, null for none."""
-    if columns.group is None or columns.group not in part.rows.column_names:
-        if columns.group is not None and key == "data.validation":
-            raise DataError(
-                f"data.columns.group: no column '{columns.group}' in {key} "
-                f"(it has {', '.join(part.rows.column_names)})"
-            )
+    if columns.group is None:
         return pa.nulls(len(part.rows), pa.string())
+    require_columns({"data.columns.group": columns.group}, part.rows.column_names, where=key)
     table = part.rows.select_columns([columns.group]).with_format("arrow")[:]
-    return table.column(columns.group).cast(pa.string()).combine_chunks()
+    names = table.column(columns.group).cast(pa.string())
+    return pc.if_else(pc.equal(names, ""), pa.scalar(None, pa.string()), names).combine_chunks()
 
 
 def _number_groups(validation: datasets.Dataset) -> datasets.Dataset:
