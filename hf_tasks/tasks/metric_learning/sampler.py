@@ -87,13 +87,13 @@ class _Rounds:
         self.left: list[int] = []
 
     def draw(self, count: int) -> list[int]:
-        """The next values, all different as far as there are so many."""
+        """The next values: all different, or where there are too few, each at least once."""
         drawn: list[int] = []
         while len(drawn) < count:
             if not self.left:
                 round_ = self.generator.permutation(self.values).tolist()
                 # What this draw holds already goes to the end of the new round.
-                held = set(drawn) if len(self.values) >= count else set()
+                held = set(drawn) if len(set(drawn)) < len(self.values) else set()
                 self.left = [value for value in round_ if value not in held]
                 self.left += [value for value in round_ if value in held]
             drawn.append(self.left.pop(0))
