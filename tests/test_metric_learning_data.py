@@ -122,6 +122,18 @@ def test_a_trial_has_few_rows_of_each_class_and_matches_to_measure(folder):
     assert by_side["is_query"] == by_side["is_gallery"] == {0, 1}
 
 
+def test_the_facts_name_classes_with_fewer_pictures_than_a_batch_wants(folder):
+    write_class_pictures(folder / "few/train", classes=2, per_class=2)
+    write_class_pictures(folder / "few/more", classes=3, per_class=4)
+    (folder / "few/more/class2").rename(folder / "few/train/class2")
+
+    splits = _splits(
+        folder / "few", f"  validation: {{folder: {folder}/val}}\nsampler: {{classes: 2, pictures: 3}}"
+    )
+
+    assert splits.facts["classes_that_repeat_pictures_in_a_batch"] == ["class0", "class1"]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

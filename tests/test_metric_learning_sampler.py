@@ -80,7 +80,6 @@ def test_a_picture_that_comes_again_is_augmented_anew():
 
     assert len(set(keys)) == len(keys) == 10
     assert {key.row for key in keys} == {0, 1, 2, 3}
-    assert sampler.small_classes == 2
 
 
 def test_two_processes_share_a_batch_without_overlap():

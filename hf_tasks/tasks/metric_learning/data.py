@@ -79,6 +79,13 @@ def prepare_splits(settings: Settings) -> RetrievalSplits:
     validation, validation_names = _join_validation(parts, data.columns)
     train_rows = _labelled(train, class_names, where="data.train")
     facts = _facts(sources, train, parts, class_names=class_names, validation=validation)
+    if settings.batches is not None:
+        few = [
+            name
+            for name, rows in facts["train"]["rows_per_class"].items()
+            if rows < settings.batches.pictures
+        ]
+        facts["classes_that_repeat_pictures_in_a_batch"] = few
     return RetrievalSplits(train_rows, validation, class_names, validation_names, facts)
 
 

@@ -18,8 +18,8 @@ class ClassBatchSampler(Sampler[ExampleKey]):
 
     Classes and the pictures of a class come in shuffled rounds, so within an epoch no class is drawn once
     more than another, however many pictures it has; in a batch all classes differ. A class with at least K
-    pictures shows K different ones in a batch. One with fewer shows all of them and begins anew;
-    `small_classes` counts such classes. A picture that comes again in an epoch is augmented anew.
+    pictures shows K different ones in a batch; one with fewer shows all of them and begins anew. A picture
+    that comes again in an epoch is augmented anew.
 
     An epoch is decided by seed and epoch alone. W processes take a batch of P * K in W equal parts, so that
     together they see what one process would.
@@ -50,11 +50,6 @@ class ClassBatchSampler(Sampler[ExampleKey]):
         self.seed = seed
         self.epoch = 0
         self.steps = max(1, len(labels_N) // (classes * pictures))
-
-    @property
-    def small_classes(self) -> int:
-        """Number of classes with fewer than K pictures."""
-        return sum(len(rows) < self.pictures for rows in self.rows_of_class)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration gives."""
