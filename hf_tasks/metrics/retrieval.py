@@ -157,7 +157,8 @@ class _Ranking:
             rows_F = far_B.nonzero()[:, 0]
             rank_B[far_B], first_B[far_B] = _search_first_match(block, rows_F, labels_G, labels_B[rows_F])
         places_T = self._tensor(np.asarray(self.ks)).clamp(max=columns_BK.shape[1]) - 1
-        shown = slice(0, SHOWN_NEIGHBOURS)
+        # A view would keep all places of all blocks in memory.
+        neighbours_BK = torch.where(is_there_BK, columns_BK, NOBODY)[:, :SHOWN_NEIGHBOURS].clone()
         _, other_B = _first_true(~is_match_BK & is_there_BK, columns_BK)
         arrays = (
             matches_B,
@@ -168,8 +169,8 @@ class _Ranking:
             first_B,
             _cosines_to(block, first_B),
             _cosines_to(block, other_B),
-            torch.where(is_there_BK, columns_BK, NOBODY)[:, shown],
-            _cosines_to(block, torch.where(is_there_BK, columns_BK, NOBODY)[:, shown]),
+            neighbours_BK,
+            _cosines_to(block, neighbours_BK),
         )
         return QueryScores(self.ks, *(values.cpu().numpy() for values in arrays))
 
