@@ -71,7 +71,7 @@ def build_predictions(
         INCORRECT: table.filter(pa.array(is_accepted_Q & ~is_right_Q)).sort_by("distance"),
         UNCOORDINATED: table.filter(pa.array(~is_accepted_Q)).sort_by("distance"),
     }
-    return Predictions(metrics, table, answers, further)
+    return Predictions(metrics, table, answers, further_tables=further)
 
 
 class EmbeddingPredictor:
