@@ -53,7 +53,7 @@ def test_gallery_and_queries_may_be_folders_with_classes_of_their_own(folder):
     assert splits.validation_names == ("class0", "class1", "class2", "class3")
     assert (sum(rows["is_gallery"]), sum(rows["is_query"]), len(rows)) == (16, 15, 31)
     assert splits.facts["validation"] == {
-        "queries": 15, "gallery": 16, "classes": 4, "classes_not_in_training": ["class3"],
+        "rows": 31, "queries": 15, "gallery": 16, "classes": 4, "classes_not_in_training": ["class3"],
     }  # fmt: skip
     assert (own_gallery_rows(rows) >= 0).tolist() == rows["is_gallery"][:]
 

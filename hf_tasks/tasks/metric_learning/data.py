@@ -275,6 +275,7 @@ def _facts(
             "rows_per_class": {name: int((names_M == name).sum()) for name in class_names},
         },
         "validation": {
+            "rows": len(validation),
             "queries": int(np.sum(validation["is_query"][:])),
             "gallery": int(np.sum(validation["is_gallery"][:])),
             "classes": len(set(validation["label"][:])),
