@@ -7,11 +7,13 @@ if TYPE_CHECKING:
     from hf_tasks.errors import DataError, ModelError, RecipeError, UserError
     from hf_tasks.recipe import load_recipe
     from hf_tasks.tasks.image_classification.trainer import ImageClassificationTrainer
+    from hf_tasks.tasks.metric_learning.trainer import MetricLearningTrainer
     from hf_tasks.workflow import run
 
 _PUBLIC = {
     "DataError": "hf_tasks.errors",
     "ImageClassificationTrainer": "hf_tasks.tasks.image_classification.trainer",
+    "MetricLearningTrainer": "hf_tasks.tasks.metric_learning.trainer",
     "ModelError": "hf_tasks.errors",
     "RecipeError": "hf_tasks.errors",
     "UserError": "hf_tasks.errors",
@@ -22,6 +24,7 @@ _PUBLIC = {
 __all__ = [
     "DataError",
     "ImageClassificationTrainer",
+    "MetricLearningTrainer",
     "ModelError",
     "RecipeError",
     "UserError",

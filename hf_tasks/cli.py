@@ -200,6 +200,57 @@ def export(
     _say(f"exported: {run / 'export'}  (parity.json has the proof)")
 
 
+@app.command()
+def index(
+    run: Annotated[Path, typer.Argument(help="Folder of a metric-learning run.")],
+    gallery: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of classes, or files, to put into the index.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the index; pictures are added to one that is there.")
+    ] = Path("index"),
+    remove: Annotated[
+        list[str] | None, typer.Option(help="Path or class to take out first; may be given several times.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 32,
+) -> None:
+    """Keep the embeddings of a gallery, tied to the model that made them."""
+    from hf_tasks.index import add_to_index, remove_from_index
+
+    if remove:
+        _say(f"{remove_from_index(out, remove)} removed: {out}")
+    if not gallery and not remove:
+        raise UserError("index: nothing to do; name a gallery to add, or something to --remove")
+    if gallery:
+        added, broken = add_to_index(out, run, gallery, batch_size=batch_size)
+        _say(f"{added} added: {out}")
+        if broken:
+            first = broken[0]["error"]
+            raise UserError(f"{len(broken)} pictures could not be read and are left out, the first: {first}")
+
+
+@app.command()
+def search(
+    folder: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder that `index` has written.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders that are searched through.")],
+    out: Annotated[Path, typer.Option(help="File to write: .csv, .jsonl or .parquet.")],
+    k: Annotated[int, typer.Option(min=1, help="Neighbours of each picture.")] = 5,
+    run: Annotated[
+        Path | None, typer.Option(help="Where the run lies, if it moved since the index was written.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 32,
+) -> None:
+    """Look pictures up in an index, one row each; exit code 2 if some could not be read."""
+    from hf_tasks.index import search_index
+
+    done, broken = search_index(folder, inputs, out, count=k, batch_size=batch_size, run_folder=run)
+    _say(f"{done} searched: {out}")
+    if broken:
+        raise UserError(
+            f"{broken} of {done + broken} files could not be read; their rows in {out} hold the error"
+        )
+
+
 @recipes_app.command("list")
 def list_recipes() -> None:
     """Name the recipes, a line each."""
@@ -230,7 +281,7 @@ def copy_recipe(
 
 @app.command()
 def sample(
-    name: Annotated[str, typer.Argument(help="digits or digits-multilabel.")],
+    name: Annotated[str, typer.Argument(help="digits, digits-multilabel or digits-retrieval.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write.")],
 ) -> None:
     """Write a small real data set in the layout that users have."""

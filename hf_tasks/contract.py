@@ -55,6 +55,31 @@ class ClassificationAnswers:
 
 
 @dataclass(frozen=True)
+class RetrievalAnswers:
+    """What Q queries find among G gallery pictures, as reports and trackers draw it; nearest first."""
+
+    query_paths: Sequence[str]
+    """Text that people know each query by."""
+    gallery_paths: Sequence[str]
+    query_classes: Sequence[str]
+    gallery_classes: Sequence[str]
+    neighbours_QK: np.ndarray
+    """Gallery pictures nearest to each query, int64; -1 where there are no more."""
+    distances_QK: np.ndarray
+    """1 - cosine, in [0, 2]; infinite where there is no neighbour."""
+    is_known_Q: np.ndarray
+    """Whether the gallery has another picture of the query's class."""
+    cutoff_distance: float
+    """A query is refused when its nearest picture is further away."""
+    embeddings_GD: np.ndarray
+    """Unit vectors of the gallery, float32."""
+    load_query: Callable[[int], Image.Image]
+    """(query) -> the picture as it was decoded, RGB, upright."""
+    load_gallery: Callable[[int], Image.Image]
+    """(gallery picture) -> likewise."""
+
+
+@dataclass(frozen=True)
 class Predictions:
     """What a model says of every example of a split, in the order of its rows."""
 
@@ -62,10 +87,12 @@ class Predictions:
     """Numbers, and tables such as `per_class`; JSON values only."""
     table: pa.Table
     """A row an example."""
-    answers: ClassificationAnswers
+    answers: ClassificationAnswers | RetrievalAnswers
     """The same for drawing."""
     fitted: Mapping[str, Any] = field(default_factory=dict)
     """What was fitted to these rows and belongs in the model's config; JSON values only."""
+    further_tables: Mapping[str, pa.Table] = field(default_factory=dict)
+    """Tables beside it, such as those of one kind of mistake; a name becomes the name of a CSV file."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,25 +35,49 @@ def predict_files(
     Raises:
         UserError: no finished run, no files, an ending that is not known, or no proved file of the format.
     """
-    writer = WRITERS.get(out.suffix.lower())
-    if writer is None:
+    writer = open_writer(out)
+    paths, answers = open_predictor(run_folder, inputs, batch_size=batch_size, with_format=with_format)
+    broken = 0
+    with writer as write, slow_progress("Predicting", len(paths)) as advance:
+        for row in answers:
+            broken += row["error"] is not None
+            write(row)
+            advance(1)
+    return len(paths) - broken, broken
+
+
+def open_writer(out: Path) -> AbstractContextManager[Callable[[Row], None]]:
+    """What writes rows to a .csv, .jsonl or .parquet file, aside first.
+
+    Raises:
+        UserError: another ending.
+    """
+    if out.suffix.lower() not in WRITERS:
         raise UserError(f"--out: {out} ends in '{out.suffix}'; wanted one of {', '.join(WRITERS)}")
+    return WRITERS[out.suffix.lower()](out)
+
+
+def open_predictor(
+    run_folder: Path, inputs: list[Path], *, batch_size: int, with_format: str | None = None
+) -> tuple[list[Path], Iterator[Row]]:
+    """The files that are meant, and an answer for each of them, in order, as they are asked for.
+
+    Args:
+        run_folder: a finished run.
+        inputs: files, or folders that are searched through.
+        batch_size: files per step of the model.
+        with_format: the exported file that answers, such as onnx-int8; None for the saved model.
+
+    Raises:
+        UserError: no finished run, no files, or no proved file of the format.
+    """
     artifacts = Artifacts(run_folder)
     if not artifacts.recipe.is_file() or not artifacts.model.is_dir():
         raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
     task = load_task(load_recipe(artifacts.recipe).task)
     paths = list(_files(inputs, task.file_suffixes))
-    if with_format is None:
-        predictor = task.load_predictor(artifacts.model)
-    else:
-        predictor = task.load_predictor(artifacts.model, open_export(artifacts.exports, with_format))
-    broken = 0
-    with writer(out) as write, slow_progress("Predicting", len(paths)) as advance:
-        for row in predictor(paths, batch_size=batch_size):
-            broken += row["error"] is not None
-            write(row)
-            advance(1)
-    return len(paths) - broken, broken
+    exported = () if with_format is None else (open_export(artifacts.exports, with_format),)
+    return paths, task.load_predictor(artifacts.model, *exported)(paths, batch_size=batch_size)
 
 
 def _files(inputs: list[Path], suffixes: frozenset[str]) -> Iterator[Path]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 TASKS = {
     "image-classification": "hf_tasks.tasks.image_classification",
+    "metric-learning": "hf_tasks.tasks.metric_learning",
 }
 
 

@@ -379,3 +379,5 @@ def _speed(metrics: Mapping[str, float], state: TrainerState, *, first_step: int
 def _write_predictions(artifacts: Artifacts, predictions: Predictions, further: Mapping[str, Any]) -> None:
     write_json(artifacts.metrics, {**predictions.metrics, **further})
     save_table(predictions.table, artifacts.predictions)
+    for name, table in predictions.further_tables.items():
+        save_table(table, artifacts.folder / f"{name}.csv")

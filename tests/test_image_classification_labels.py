@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_tasks.errors import DataError
-from hf_tasks.tasks.image_classification.labels import (
+from hf_tasks.data.labels import (
     encode,
     read_label,
     read_labels,
     require_distinct_names,
     sort_class_names,
 )
+from hf_tasks.errors import DataError
 
 WHERE = "data.train (a.csv)"
 SEVERAL = [["a", "b"], [], ["b"], ["c"], ["a", "b", "c"]]

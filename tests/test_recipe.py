@@ -171,7 +171,7 @@ def test_the_schema_fits_a_good_recipe_and_not_a_bad_one():
 
 def test_a_schema_of_an_unknown_task_names_the_nearest():
     expected = (
-        "^task: found 'image-classificaton', wanted 'image-classification'; "
+        "^task: found 'image-classificaton', wanted 'image-classification'.*; "
         r"did you mean 'image-classification'\?$"
     )
 

@@ -7,6 +7,9 @@ import pytest
 from hf_tasks.errors import RecipeError
 from hf_tasks.recipe import load_recipe
 from hf_tasks.recipe.document import MAX_BYTES
+from hf_tasks.registry import TASKS
+
+TASK_NAMES = " or ".join(", ".join(map(repr, TASKS)).rsplit(", ", 1))
 
 GOOD = """\
 # yaml-language-server: $schema=image-classification.json
@@ -90,10 +93,9 @@ MISTAKES = [
     (
         "image-classification\n",
         "image-clasification\n",
-        "2: task: found 'image-clasification', wanted 'image-classification'; "
-        "did you mean 'image-classification'?",
+        f"2: task: found 'image-clasification', wanted {TASK_NAMES}; did you mean 'image-classification'?",
     ),
-    ("task: image-classification\n", "", ": task: missing; wanted 'image-classification' (What is trained)"),
+    ("task: image-classification\n", "", f": task: missing; wanted {TASK_NAMES} (What is trained)"),
     (
         "patience",
         "patience: 3, metric",
@@ -267,7 +269,7 @@ def test_all_mistakes_are_reported_together_in_the_order_of_the_file(recipe_file
     problems = problems_of(recipe_file(text), "training.seed=x", "trainin={}")
 
     assert problems == [
-        "recipe.yaml:2: task: found 'segmentation', wanted 'image-classification'",
+        f"recipe.yaml:2: task: found 'segmentation', wanted {TASK_NAMES}",
         "recipe.yaml:12: early_stopping.patience: found 0, wanted a whole number of at least 1",
         "override 'training.seed=x': training.seed: found 'x', wanted a whole number",
     ]

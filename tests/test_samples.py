@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from hf_tasks.data.samples import SAMPLES, write_digits, write_digits_multilabel
+from hf_tasks.data.samples import SAMPLES, write_digits, write_digits_multilabel, write_digits_retrieval
 from hf_tasks.errors import UserError
 
 
@@ -89,6 +89,23 @@ def test_both_samples_hold_the_same_pictures_in_the_same_split(digits, multilabe
             assert single.read_bytes() == shared.read_bytes()
 
 
+def test_retrieval_trains_on_the_first_five_digits_and_looks_up_the_others(tmp_path, digits):
+    write_digits_retrieval(tmp_path)
+
+    found = {
+        part: sorted(path.relative_to(tmp_path / part).as_posix() for path in tmp_path.glob(f"{part}/*/*"))
+        for part in ("train", "base", "val")
+    }
+    splits = {
+        split: [path.relative_to(digits / split).as_posix() for path in digits.glob(f"{split}/*/*")]
+        for split in ("train", "test")
+    }
+    first = [path for paths in splits.values() for path in paths if path[0] < "5"]
+    assert found["train"] == sorted(first)
+    assert found["base"] == sorted(path for path in splits["train"] if path[0] >= "5")
+    assert found["val"] == sorted(path for path in splits["test"] if path[0] >= "5")
+
+
 def test_writing_again_into_the_same_folder_gives_the_same_bytes(digits):
     before = {path: path.read_bytes() for path in digits.rglob("*") if path.is_file()}
 
@@ -124,4 +141,4 @@ def test_the_list_of_samples_is_had_without_heavy_imports():
     )
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-    assert set(SAMPLES) == {"digits", "digits-multilabel"}
+    assert set(SAMPLES) == {"digits", "digits-multilabel", "digits-retrieval"}

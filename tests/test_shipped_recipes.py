@@ -6,6 +6,7 @@ import pytest
 import yaml
 from conftest import ROOT, run_program
 
+from hf_tasks.data.samples import write_digits_retrieval
 from hf_tasks.recipe import load_recipe, recipe_schema
 
 RECIPES = sorted((ROOT / "recipes").glob("*/*.yaml"))
@@ -62,3 +63,14 @@ def test_the_digits_recipe_decides_97_of_100_right(digits_run):
 @pytest.mark.slow
 def test_the_multilabel_recipe_reaches_a_mean_average_precision_of_0_97(multilabel_run):
     assert json.loads((multilabel_run / "metrics.json").read_text())["average_precision"] >= 0.97
+
+
+@pytest.mark.slow
+def test_the_retrieval_recipe_finds_90_of_100_digits_that_it_was_not_trained_on(tmp_path):
+    write_digits_retrieval(tmp_path / "data/digits-retrieval")
+
+    done = run_program("train", ROOT / "recipes/metric_learning/arcface.yaml", folder=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "runs/digits-retrieval/metrics.json").read_text())
+    assert metrics["cmc_at_1"] >= 0.90

@@ -14,6 +14,7 @@ MARKER = "SOURCE.txt"
 
 # The label follows the digit, not its drawing. Most writers here leave the 4 open, so it counts as open.
 DIGIT_LABELS = {"even": {0, 2, 4, 6, 8}, "prime": {2, 3, 5, 7}, "has_a_loop": {0, 6, 8, 9}}
+TRAINED_DIGITS = range(5)
 
 SOURCE = """\
 Written by: hf-tasks sample {name}
@@ -61,9 +62,25 @@ def write_digits_multilabel(folder: Path) -> None:
     _write_tables(folder, ["image_path", *DIGIT_LABELS], rows)
 
 
+def write_digits_retrieval(folder: Path) -> None:
+    """Write the same pictures for looking up digits that were not trained on.
+
+    `train/CLASS/NNNN.png` holds the digits 0 to 4; of 5 to 9, `base/CLASS/NNNN.png` is the gallery and
+    `val/CLASS/NNNN.png` the queries, a fifth of each, drawn with the fixed seed of `write_digits`.
+
+    Raises:
+        UserError: `folder` is a file, or holds anything but an earlier run's output.
+    """
+    _claim(folder, "digits-retrieval")
+    for row, split, digit, png in _digits():
+        part = "train" if digit in TRAINED_DIGITS else "base" if split == "train" else "val"
+        _write_file(folder / part / str(digit) / f"{row:04d}.png", png)
+
+
 SAMPLES: dict[str, Callable[[Path], None]] = {
     "digits": write_digits,
     "digits-multilabel": write_digits_multilabel,
+    "digits-retrieval": write_digits_retrieval,
 }
 
 

@@ -89,9 +89,9 @@ class _Check:
     def of_named(self, schema: Schema, value: Mapping[str, Any], path: KeyPath) -> Iterator[Problem]:
         """A mapping whose keys depend on the name that it gives, such as a loss."""
         key = schema["discriminator"]["propertyName"]
-        named = {branch["properties"][key]["const"]: branch for branch in schema["oneOf"]}
+        named = {name: branch for branch in schema["oneOf"] for name in _choices(branch["properties"][key])}
         if key not in value:
-            yield Problem((*path, key), f"missing; wanted {_listed([repr(name) for name in named])}")
+            yield Problem((*path, key), f"missing; wanted {_described({'enum': list(named)})}")
         elif isinstance(value[key], str) and value[key] in named:
             yield from self.of_mapping(named[value[key]], value, path)
         elif value[key] is not UNKNOWN:
@@ -229,7 +229,7 @@ def _described(schema: Schema) -> str:
 def _described_branch(schema: Schema) -> str:
     if "discriminator" in schema:
         key = schema["discriminator"]["propertyName"]
-        names = [repr(branch["properties"][key]["const"]) for branch in schema["oneOf"]]
+        names = [repr(_choices(branch["properties"][key])[0]) for branch in schema["oneOf"]]
         return f"a mapping with {key}: {_listed(names)}"
     choices = _choices(schema)
     if len(choices) > _MANY:

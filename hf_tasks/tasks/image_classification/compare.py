@@ -11,11 +11,11 @@ import pyarrow as pa
 from PIL import Image
 
 from hf_tasks.contract import Comparison, FigureDifference
+from hf_tasks.data.labels import sort_class_names
 from hf_tasks.data.load import load_rows
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.metrics.intervals import Answers, paired_intervals
-from hf_tasks.tasks.image_classification.labels import sort_class_names
 from hf_tasks.tasks.image_classification.settings import Settings
 
 PREFIX = "probability_"

@@ -15,17 +15,11 @@ import pyarrow as pa
 
 from hf_tasks.data.folders import list_class_folders
 from hf_tasks.data.inspect import require_pictures
+from hf_tasks.data.labels import Memberships, encode, read_label, read_labels, require_distinct_names
 from hf_tasks.data.load import load_rows
 from hf_tasks.data.sources import FolderSource, Source, source_name
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import require_readable
-from hf_tasks.tasks.image_classification.labels import (
-    Memberships,
-    encode,
-    read_label,
-    read_labels,
-    require_distinct_names,
-)
 from hf_tasks.tasks.image_classification.settings import Columns, Settings
 from hf_tasks.tasks.image_classification.split import memberships_of, stratified_split
 

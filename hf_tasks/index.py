@@ -1,0 +1,277 @@
+"""Embeddings of a gallery on disk, tied to the model that made them, and searches in them.
+
+N entries, Q queries, D width, K neighbours.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import load_file, save_file
+
+from hf_tasks.artifacts import Artifacts, write_json
+from hf_tasks.errors import UserError
+from hf_tasks.metrics.neighbours import nearest_neighbours
+from hf_tasks.prediction import Row, open_predictor, open_writer
+
+FACTS_FILE, ENTRIES_FILE, EMBEDDINGS_FILE = "index.json", "entries.parquet", "embeddings.safetensors"
+TENSOR = "embeddings"
+QUERIES_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Index:
+    """A gallery: what each entry is, where it lies among the others, and whose embeddings they are."""
+
+    run_folder: Path
+    model_hash: str
+    cutoff_distance: float | None
+    """1 - cosine beyond which a query is refused; None where the model has no such distance."""
+    paths: tuple[str, ...]
+    """Absolute paths, each once."""
+    labels: tuple[str | None, ...]
+    embeddings_ND: np.ndarray
+
+    def select(self, places: list[int]) -> "Index":
+        """Some of the entries."""
+        return replace(
+            self,
+            paths=tuple(self.paths[place] for place in places),
+            labels=tuple(self.labels[place] for place in places),
+            embeddings_ND=self.embeddings_ND[places],
+        )
+
+
+def add_to_index(
+    folder: Path, run_folder: Path, galleries: list[Path], *, batch_size: int
+) -> tuple[int, list[Row]]:
+    """Write an index of pictures, or add them to the one that is there; equal paths are embedded anew.
+
+    The class of a picture is the name of the sub-folder of the gallery that it lies in, if any.
+
+    Args:
+        folder: of the index.
+        run_folder: a finished run of metric learning.
+        galleries: files, or folders that are searched through.
+        batch_size: files per step of the model.
+
+    Returns:
+        How many pictures were added, and the rows of those that could not be read.
+
+    Raises:
+        UserError: no finished run, no pictures, or the index belongs to another model.
+    """
+    index = _open_or_new(folder, run_folder)
+    paths, answers = open_predictor(run_folder, galleries, batch_size=batch_size)
+    labels = [_label(path, galleries) for path in paths]
+    found, broken = [], []
+    for path, label, row in zip(paths, labels, answers, strict=True):
+        if row["error"] is None:
+            found.append((str(path.absolute()), label, _embedding(row, run_folder)))
+        else:
+            broken.append(row)
+    if not found:
+        raise UserError(f"{folder}: none of {len(paths)} pictures could be read: {broken[0]['error']}")
+    added = dict.fromkeys(path for path, _, _ in found)
+    kept = index.select([place for place, path in enumerate(index.paths) if path not in added])
+    unique = {path: (label, embedding) for path, label, embedding in found}
+    embeddings = np.asarray([embedding for _, embedding in unique.values()], np.float32)
+    _save(
+        folder,
+        replace(
+            index,
+            paths=(*kept.paths, *unique),
+            labels=(*kept.labels, *(label for label, _ in unique.values())),
+            embeddings_ND=np.concatenate([kept.embeddings_ND.reshape(-1, embeddings.shape[1]), embeddings]),
+        ),
+    )
+    return len(unique), broken
+
+
+def remove_from_index(folder: Path, names: list[str]) -> int:
+    """Take entries out of an index, by path or by class; how many.
+
+    Raises:
+        UserError: no index, or a name that is neither a path nor a class in it.
+    """
+    index = open_index(folder)
+    known = {*index.paths, *index.labels}
+    wanted = {name if name in known else str(Path(name).absolute()) for name in names}
+    unknown = sorted(wanted - known)
+    if unknown:
+        raise UserError(f"{folder}: neither a path nor a class of this index: {', '.join(unknown)}")
+    entries = enumerate(zip(index.paths, index.labels, strict=True))
+    kept = [place for place, (path, label) in entries if path not in wanted and label not in wanted]
+    _save(folder, index.select(kept))
+    return len(index.paths) - len(kept)
+
+
+def search_index(
+    folder: Path,
+    inputs: list[Path],
+    out: Path,
+    *,
+    count: int,
+    batch_size: int,
+    run_folder: Path | None = None,
+) -> tuple[int, int]:
+    """Write the nearest entries of each picture, and count pictures that were searched and broken ones.
+
+    A row holds `path`, `predicted` (class of the nearest entry), `distance` (1 - cosine), `is_accepted`
+    (within the model's cut-off), then `neighbour_1`, `class_1`, `distance_1` and so on, and `error`. The
+    search is exact.
+
+    Args:
+        folder: of the index.
+        inputs: files, or folders that are searched through.
+        out: .csv, .jsonl or .parquet file.
+        count: neighbours of each picture.
+        batch_size: files per step of the model.
+        run_folder: where the run lies now; left out: where it lay when the index was written.
+
+    Raises:
+        UserError: no index, the run has another model than the index, or no pictures.
+    """
+    index = open_index(folder)
+    run = run_folder or index.run_folder
+    _require_model(folder, index, run)
+    if not index.paths:
+        raise UserError(f"{folder}: the index is empty; add pictures with `hf-tasks index`")
+    writer = open_writer(out)
+    paths, answers = open_predictor(run, inputs, batch_size=batch_size)
+    broken = 0
+    with writer as write:
+        while rows := list(islice(answers, QUERIES_AT_ONCE)):
+            for row in _search(index, rows, count):
+                broken += row["error"] is not None
+                write(row)
+    return len(paths) - broken, broken
+
+
+def open_index(folder: Path) -> Index:
+    """Read an index.
+
+    Raises:
+        UserError: there is none, or its files do not belong together.
+    """
+    if not (folder / FACTS_FILE).is_file():
+        raise UserError(f"{folder}: no index; wanted a folder that `hf-tasks index` has written")
+    facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+    entries = pq.read_table(folder / ENTRIES_FILE)
+    embeddings_ND = load_file(folder / EMBEDDINGS_FILE)[TENSOR]
+    if len(entries) != len(embeddings_ND) or facts["entries"] != len(entries):
+        raise UserError(f"{folder}: its files are of different writings; write the index anew")
+    return Index(
+        run_folder=Path(facts["run"]),
+        model_hash=facts["model_hash"],
+        cutoff_distance=facts["cutoff_distance"],
+        paths=tuple(entries.column("path").to_pylist()),
+        labels=tuple(entries.column("label").to_pylist()),
+        embeddings_ND=embeddings_ND,
+    )
+
+
+def hash_model(run_folder: Path) -> str:
+    """SHA-256 over the configuration and the weights of a run's model.
+
+    Raises:
+        UserError: the folder holds no finished run.
+    """
+    model = Artifacts(run_folder).model
+    if not (model / "config.json").is_file():
+        raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
+    digest = hashlib.sha256()
+    for path in sorted([model / "config.json", *model.glob("*.safetensors")]):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _open_or_new(folder: Path, run_folder: Path) -> Index:
+    if (folder / FACTS_FILE).is_file():
+        index = open_index(folder)
+        _require_model(folder, index, run_folder)
+        return index
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--out: {folder} is there and is no index; name a new folder")
+    model_hash = hash_model(run_folder)
+    config = json.loads((Artifacts(run_folder).model / "config.json").read_text(encoding="utf-8"))
+    empty_ND = np.zeros((0, 0), np.float32)
+    return Index(run_folder.absolute(), model_hash, config.get("cutoff_distance"), (), (), empty_ND)
+
+
+def _require_model(folder: Path, index: Index, run_folder: Path) -> None:
+    if hash_model(run_folder) != index.model_hash:
+        raise UserError(
+            f"{folder}: its embeddings were made by another model than that of {run_folder}, and cannot be "
+            "compared; write an index of the gallery anew"
+        )
+
+
+def _label(path: Path, galleries: list[Path]) -> str | None:
+    for gallery in galleries:
+        if path.is_relative_to(gallery) and path != gallery:
+            parts = path.relative_to(gallery).parts
+            return parts[0] if len(parts) > 1 else None
+    return None
+
+
+def _embedding(row: Row, run_folder: Path) -> list[float]:
+    if "embedding" not in row:
+        raise UserError(f"{run_folder}: its task gives no embeddings; wanted a run of metric-learning")
+    embedding: list[float] = row["embedding"]
+    return embedding
+
+
+def _save(folder: Path, index: Index) -> None:
+    """Facts last: a crash before leaves files that open_index refuses, never ones that lie."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = {"path": pa.array(index.paths, pa.string()), "label": pa.array(index.labels, pa.string())}
+    (folder / FACTS_FILE).unlink(missing_ok=True)
+    pq.write_table(pa.table(entries), folder / ENTRIES_FILE)
+    save_file({TENSOR: np.ascontiguousarray(index.embeddings_ND)}, folder / EMBEDDINGS_FILE)
+    facts = {
+        "run": str(index.run_folder),
+        "model_hash": index.model_hash,
+        "cutoff_distance": index.cutoff_distance,
+        "entries": len(index.paths),
+    }
+    write_json(folder / FACTS_FILE, facts)
+
+
+def _search(index: Index, rows: list[Row], count: int) -> Iterator[dict[str, Any]]:
+    readable = [_embedding(row, index.run_folder) for row in rows if row["error"] is None]
+    found: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
+    if readable:
+        places_QK, cosines_QK = nearest_neighbours(np.asarray(readable), index.embeddings_ND, count=count)
+        found = iter(zip(places_QK, 1 - cosines_QK, strict=True))
+    for row in rows:
+        places_K, distances_K = (None, None) if row["error"] is not None else next(found)
+        yield _search_row(index, row, places_K, distances_K, min(count, len(index.paths)))
+
+
+def _search_row(
+    index: Index, row: Row, places_K: np.ndarray | None, distances_K: np.ndarray | None, count: int
+) -> dict[str, Any]:
+    answer: dict[str, Any] = {"path": row["path"], "predicted": None, "distance": None, "is_accepted": None}
+    neighbours = {
+        f"{name}_{rank}": None for rank in range(1, count + 1) for name in ("neighbour", "class", "distance")
+    }
+    if places_K is not None and distances_K is not None:
+        for rank, (place, distance) in enumerate(
+            zip(places_K.tolist(), distances_K.tolist(), strict=True), 1
+        ):
+            found = (index.paths[place], index.labels[place], distance)
+            names = (f"neighbour_{rank}", f"class_{rank}", f"distance_{rank}")
+            neighbours |= dict(zip(names, found, strict=True))
+        nearest = distances_K[0].item()
+        within = None if index.cutoff_distance is None else nearest <= index.cutoff_distance
+        answer |= {"predicted": index.labels[places_K[0]], "distance": nearest, "is_accepted": within}
+    return {**answer, **neighbours, "error": row["error"]}

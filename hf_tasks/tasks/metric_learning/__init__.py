@@ -1,0 +1,1 @@
+"""Training of embeddings: pictures of one class lie close together, also of classes never seen."""

@@ -1,0 +1,287 @@
+"""The rows of a metric-learning run: training classes, and queries with the gallery they are looked for in.
+
+Axes: N rows.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_tasks.data.columns import require_columns
+from hf_tasks.data.inspect import require_pictures
+from hf_tasks.data.labels import Memberships, encode, read_label, read_labels, sort_class_names
+from hf_tasks.data.load import load_rows
+from hf_tasks.data.sources import FolderSource, Source, source_name
+from hf_tasks.errors import DataError
+from hf_tasks.images.decode import require_readable
+from hf_tasks.tasks.metric_learning.settings import Columns, Settings
+
+NO_GROUP = -1
+TRIAL_ROWS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class RetrievalSplits:
+    """Rows to train on, and rows to look for and in; train is None where a saved model is only measured.
+
+    Training rows have `image` (datasets.Image, not decoded), `path` (text for people), `row` (from 1, in
+    their source) and `label` (int64, the place in `class_names`). Validation rows have the same, where
+    `label` is the place in `validation_names`, and `is_query`, `is_gallery` (bool) and `group` (int64,
+    NO_GROUP for none).
+    `facts` hold JSON values only.
+    """
+
+    train: datasets.Dataset | None
+    validation: datasets.Dataset
+    class_names: tuple[str, ...]
+    validation_names: tuple[str, ...]
+    facts: Mapping[str, Any]
+
+    def head(self, rows: int) -> "RetrievalSplits":
+        """A few rows of a few classes of both splits, for a trial; the facts stay those of all rows."""
+        train = None if self.train is None else _few_of_each_class(self.train, rows, parts=())
+        validation = _few_of_each_class(self.validation, rows, parts=("is_query", "is_gallery"))
+        return replace(self, train=train, validation=validation)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of one source with their class names, and the sizes of the pictures in bytes."""
+
+    rows: datasets.Dataset
+    memberships: Memberships
+    sizes_N: np.ndarray
+
+
+def prepare_splits(settings: Settings) -> RetrievalSplits:
+    """Both splits of a recipe, with every label and picture checked.
+
+    Raises:
+        DataError: rows, labels or pictures are not usable, or no query has a match in the gallery; pictures
+            of all sources are told together.
+    """
+    data = settings.data
+    sources = {"data.train": data.train, **_validation_sources(settings)}
+    parts = _inspect(sources, data.columns)
+    train = parts.pop("data.train")
+    class_names = train.memberships.class_names
+    if len(class_names) < 2:
+        raise DataError(
+            f"data.train ({source_name(data.train)}): '{class_names[0]}' is the only class; "
+            "wanted at least two to tell apart"
+        )
+    validation, validation_names = _join_validation(parts, data.columns)
+    train_rows = _labelled(train, class_names, where="data.train")
+    facts = _facts(sources, train, parts, class_names=class_names, validation=validation)
+    if settings.batches is not None:
+        few = [
+            name
+            for name, rows in facts["train"]["rows_per_class"].items()
+            if rows < settings.batches.pictures
+        ]
+        facts["classes_that_repeat_pictures_in_a_batch"] = few
+    return RetrievalSplits(train_rows, validation, class_names, validation_names, facts)
+
+
+def prepare_validation(settings: Settings, source: Source | None) -> RetrievalSplits:
+    """Rows to measure a saved model on: those of the recipe, or one other set that serves as both sides.
+
+    Raises:
+        DataError: as prepare_splits.
+    """
+    sources = _validation_sources(settings) if source is None else {"data.validation": source}
+    parts = _inspect(sources, settings.data.columns)
+    validation, names = _join_validation(parts, settings.data.columns)
+    return RetrievalSplits(None, validation, (), names, {})
+
+
+def own_gallery_rows(validation: datasets.Dataset) -> np.ndarray:
+    """For each row, the first gallery row of the same picture file, or -1; int64 (N,).
+
+    Embedded pictures are the same only as the same row.
+    """
+    is_gallery_N = np.asarray(validation["is_gallery"][:])
+    first: dict[str, int] = {}
+    names = _picture_names(validation)
+    for index in np.flatnonzero(is_gallery_N).tolist():
+        first.setdefault(names[index], index)
+    return np.array([first.get(name, -1) for name in names])
+
+
+def _picture_names(rows: datasets.Dataset) -> list[str]:
+    """What tells the picture of a row from others: its path, or else the place of the row."""
+    names: list[str] = []
+    for chunk in rows.select_columns(["image"]).with_format("arrow")[:].column("image").chunks:
+        paths = pc.struct_field(chunk, "path").to_pylist()
+        is_embedded = pc.is_valid(pc.struct_field(chunk, "bytes")).to_pylist()
+        for path, embedded in zip(paths, is_embedded, strict=True):
+            names.append(str(len(names)) if embedded else f"/{path}")
+    return names
+
+
+def _validation_sources(settings: Settings) -> dict[str, Source]:
+    data = settings.data
+    found = {"data.gallery": data.gallery, "data.query": data.query, "data.validation": data.validation}
+    return {key: source for key, source in found.items() if source is not None}
+
+
+def _inspect(sources: Mapping[str, Source], columns: Columns) -> dict[str, _Part]:
+    """Rows of each source with labels and sizes; problems of all pictures are raised together."""
+    parts, problems = {}, []
+    for key, source in sources.items():
+        rows = load_rows(source, key=key, image_column=columns.image)
+        # A class folder's name is its label, whatever the column is called in a table beside it.
+        column = "label" if isinstance(source, FolderSource) else columns.label
+        memberships = read_label(rows, column, where=f"{key} ({source_name(source)})")
+        try:
+            sizes_N = require_pictures(rows, require_readable, where=key)
+        except DataError as error:
+            problems.append(str(error))
+        else:
+            parts[key] = _Part(rows, memberships, sizes_N)
+    if problems:
+        raise DataError("\n".join(problems))
+    return parts
+
+
+def _join_validation(
+    parts: Mapping[str, _Part], columns: Columns
+) -> tuple[datasets.Dataset, tuple[str, ...]]:
+    """The rows of gallery and queries in one data set, and their classes."""
+    names = sort_class_names([name for part in parts.values() for name in part.memberships.class_names])
+    joined = []
+    for key, part in parts.items():
+        is_query_N, is_gallery_N = _sides(key, part, columns)
+        groups = _groups(key, part, columns)
+        rows = _labelled(part, names, where=key)
+        rows = rows.add_column("is_query", pa.array(is_query_N))
+        rows = rows.add_column("is_gallery", pa.array(is_gallery_N))
+        joined.append(rows.add_column("group_name", groups))
+    validation = _number_groups(datasets.concatenate_datasets(joined))
+    _require_matches(validation)
+    return validation, names
+
+
+def _labelled(part: _Part, class_names: Sequence[str], *, where: str) -> datasets.Dataset:
+    classes_N = encode(part.memberships, part.rows, class_names, where=where)
+    return part.rows.select_columns(["image", "path", "row"]).add_column("label", pa.array(classes_N))
+
+
+def _sides(key: str, part: _Part, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are queries, and which are in the gallery."""
+    everything_N, nothing_N = np.ones(len(part.rows), bool), np.zeros(len(part.rows), bool)
+    if key == "data.gallery":
+        return nothing_N, everything_N
+    if key == "data.query":
+        return everything_N, nothing_N
+    named = {"is_query": columns.is_query, "is_gallery": columns.is_gallery}
+    there = [name for name, column in named.items() if column in part.rows.column_names]
+    if not there:
+        return everything_N, everything_N
+    if len(there) == 1:
+        missing = next(name for name in named if name not in there)
+        raise DataError(
+            f"data.columns.{missing}: no column '{named[missing]}' in {key}, beside '{named[there[0]]}'; "
+            "wanted both, or neither for one set that serves as both"
+        )
+    sides = []
+    for column in named.values():
+        flags = read_labels(part.rows, [column], where=key)
+        flags_N = nothing_N.copy()
+        flags_N[flags.rows_M] = True
+        sides.append(flags_N)
+    return sides[0], sides[1]
+
+
+def _groups(key: str, part: _Part, columns: Columns) -> pa.Array:
+    """Group of each row as text, null for none."""
+    if columns.group is None:
+        return pa.nulls(len(part.rows), pa.string())
+    require_columns({"data.columns.group": columns.group}, part.rows.column_names, where=key)
+    table = part.rows.select_columns([columns.group]).with_format("arrow")[:]
+    names = table.column(columns.group).cast(pa.string())
+    return pc.if_else(pc.equal(names, ""), pa.scalar(None, pa.string()), names).combine_chunks()
+
+
+def _number_groups(validation: datasets.Dataset) -> datasets.Dataset:
+    names = validation.with_format("arrow")[:].column("group_name").combine_chunks()
+    names = names if isinstance(names, pa.Array) else pa.concat_arrays(names.chunks)
+    numbers = names.dictionary_encode().indices.fill_null(NO_GROUP).cast(pa.int64())
+    numbers = pa.concat_arrays(numbers.chunks) if isinstance(numbers, pa.ChunkedArray) else numbers
+    return validation.remove_columns("group_name").add_column("group", numbers)
+
+
+def _require_matches(validation: datasets.Dataset) -> None:
+    labels_N = np.asarray(validation["label"][:])
+    is_query_N, is_gallery_N = (np.asarray(validation[name][:]) for name in ("is_query", "is_gallery"))
+    for name, is_in_N in (("query", is_query_N), ("gallery", is_gallery_N)):
+        if not is_in_N.any():
+            raise DataError(f"data.columns.is_{name}: no row is in the {name}; wanted at least one")
+    queries_of_C = np.bincount(labels_N[is_query_N], minlength=labels_N.max() + 1)
+    gallery_of_C = np.bincount(labels_N[is_gallery_N], minlength=labels_N.max() + 1)
+    both_of_C = np.bincount(labels_N[is_query_N & is_gallery_N], minlength=labels_N.max() + 1)
+    can_match_C = (queries_of_C > 0) & ((gallery_of_C > 1) | (gallery_of_C > both_of_C))
+    if not can_match_C.any():
+        raise DataError(
+            "data: no query has another picture of its class in the gallery, so nothing can be measured; "
+            "wanted the same class names on both sides"
+        )
+    if np.count_nonzero(gallery_of_C) < 2:
+        raise DataError("data: the gallery holds one class; wanted two at least, to tell apart")
+
+
+def _few_of_each_class(rows: datasets.Dataset, count: int, *, parts: Sequence[str]) -> datasets.Dataset:
+    """About `count` rows: four of each class and side, class by class, then four more of each, and so on."""
+    labels_N = np.asarray(rows["label"][:])
+    sides_N = np.zeros(len(rows), np.int64)
+    for name in parts:
+        sides_N = 2 * sides_N + np.asarray(rows[name][:])
+    keys_N = labels_N * (sides_N.max() + 1) + sides_N
+    order = np.argsort(keys_N, kind="stable")
+    starts = np.r_[0, np.flatnonzero(np.diff(keys_N[order])) + 1]
+    ranks_N = np.empty(len(rows), np.int64)
+    ranks_N[order] = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
+    sides_of_C = np.array([len(np.unique(sides_N[labels_N == label])) for label in range(labels_N.max() + 1)])
+    # Classes that are on all sides come first, so that a trial has matches to measure.
+    chosen = np.lexsort((keys_N, -sides_of_C[labels_N], ranks_N // TRIAL_ROWS_AT_ONCE))[:count]
+    return rows.select(np.sort(chosen))
+
+
+def _facts(
+    sources: Mapping[str, Source],
+    train: _Part,
+    parts: Mapping[str, _Part],
+    *,
+    class_names: Sequence[str],
+    validation: datasets.Dataset,
+) -> dict[str, Any]:
+    names_M = np.asarray(train.memberships.names_M.to_pylist())
+    unseen = {name for part in parts.values() for name in part.memberships.class_names} - set(class_names)
+    digest = hashlib.sha256()
+    for part in (train, *parts.values()):
+        digest.update("\n".join(part.memberships.names_M.to_pylist()).encode())
+        digest.update(part.sizes_N.tobytes())
+        digest.update("\n".join(part.rows["path"][:]).encode())
+    return {
+        "classes": list(class_names),
+        "train": {
+            "rows": len(train.rows),
+            "rows_per_class": {name: int((names_M == name).sum()) for name in class_names},
+        },
+        "validation": {
+            "rows": len(validation),
+            "queries": int(np.sum(validation["is_query"][:])),
+            "gallery": int(np.sum(validation["is_gallery"][:])),
+            "classes": len(set(validation["label"][:])),
+            "classes_not_in_training": sorted(unseen),
+        },
+        "sources": {key.removeprefix("data."): source.model_dump() for key, source in sources.items()},
+        "skipped": [],
+        "fingerprint": digest.hexdigest(),
+    }

@@ -1,0 +1,144 @@
+"""Indexes on disk: written, added to, thinned out, searched, and refused to another model."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import write_class_pictures
+from rich.console import Console
+from safetensors.numpy import load_file, save_file
+
+from hf_tasks import workflow
+from hf_tasks.errors import UserError
+from hf_tasks.index import add_to_index, open_index, remove_from_index, search_index
+from hf_tasks.recipe import load_recipe
+
+RECIPE = """\
+task: metric-learning
+output: {folder}/run
+data:
+  train: {{folder: {folder}/train}}
+  validation: {{folder: {folder}/train}}
+model: {{name: resnet10t, pretrained: false, image_size: 32}}
+loss: {{name: normalised-softmax}}
+training:
+  max_steps: 2
+  eval_strategy: "no"
+  save_strategy: "no"
+  load_best_model_at_end: false
+  use_cpu: true
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run, an index of its pictures in `shelf`, and pictures of other colours in `more`."""
+    folder = tmp_path_factory.mktemp("index")
+    write_class_pictures(folder / "train", classes=3, per_class=4)
+    write_class_pictures(folder / "more", classes=2, per_class=2, seed=9)
+    (folder / "recipe.yaml").write_text(RECIPE.format(folder=folder), encoding="utf-8")
+    workflow.run(load_recipe(folder / "recipe.yaml"), console=Console(quiet=True))
+    add_to_index(folder / "shelf", folder / "run", [folder / "train"], batch_size=5)
+    return folder
+
+
+@pytest.fixture
+def shelf(folder, tmp_path) -> Path:
+    """A copy of the index that a test may change."""
+    return shutil.copytree(folder / "shelf", tmp_path / "shelf")
+
+
+def test_an_index_holds_paths_classes_and_unit_vectors(folder, shelf):
+    index = open_index(shelf)
+
+    assert set(index.paths) == {str(path) for path in folder.glob("train/*/*.png")}
+    assert all(Path(path).parent.name == label for path, label in zip(index.paths, index.labels, strict=True))
+    np.testing.assert_allclose(np.linalg.norm(index.embeddings_ND, axis=1), 1, atol=1e-6)
+    assert (
+        index.cutoff_distance == json.loads((folder / "run/model/config.json").read_text())["cutoff_distance"]
+    )
+
+
+def test_a_picture_of_the_index_finds_itself_first(folder, shelf, tmp_path):
+    done = search_index(shelf, [folder / "train"], tmp_path / "out.csv", count=3, batch_size=5)
+
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert done == (12, 0)
+    for row in rows:
+        assert row["neighbour_1"] == row["path"]
+        assert row["predicted"] == row["class_1"] == Path(row["path"]).parent.name
+        assert float(row["distance_1"]) == pytest.approx(0, abs=1e-6)
+        assert float(row["distance_1"]) <= float(row["distance_2"]) <= float(row["distance_3"])
+        assert row["is_accepted"] == "True"
+
+
+def test_pictures_are_added_and_removed_without_touching_the_others(folder, shelf):
+    before = open_index(shelf)
+
+    added, broken = add_to_index(shelf, folder / "run", [folder / "more"], batch_size=5)
+    removed = remove_from_index(shelf, ["class1", str(folder / "train/class0/0.png")])
+
+    after = open_index(shelf)
+    assert (added, broken, removed) == (4, [], 4 + 2 + 1)
+    kept = [path for path in before.paths if path in after.paths]
+    assert len(kept) == 12 - 4 - 1
+    for path in kept:
+        old, new = (index.embeddings_ND[index.paths.index(path)] for index in (before, after))
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_path_that_is_there_already_is_embedded_anew_and_not_doubled(folder, shelf):
+    add_to_index(shelf, folder / "run", [folder / "train"], batch_size=5)
+
+    assert sorted(open_index(shelf).paths) == sorted(open_index(folder / "shelf").paths)
+
+
+def test_unreadable_pictures_are_named_and_left_out(folder, shelf, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+
+    added, broken = add_to_index(
+        shelf, folder / "run", [tmp_path / "bad.png", folder / "more/class0/0.png"], batch_size=5
+    )
+
+    assert added == 1
+    assert [row["path"] for row in broken] == [str(tmp_path / "bad.png")]
+
+
+def test_an_index_of_another_model_is_refused(folder, shelf, tmp_path):
+    other = shutil.copytree(folder / "run", tmp_path / "run")
+    tensors = load_file(other / "model/model.safetensors")
+    tensors["conv1.0.weight"] += 1
+    save_file(tensors, other / "model/model.safetensors", {"format": "pt"})
+
+    with pytest.raises(UserError, match="made by another model"):
+        search_index(shelf, [folder / "more"], tmp_path / "x.csv", count=1, batch_size=5, run_folder=other)
+    with pytest.raises(UserError, match="made by another model"):
+        add_to_index(shelf, other, [folder / "more"], batch_size=5)
+
+
+def test_a_run_that_moved_can_be_named(folder, shelf, tmp_path):
+    moved = shutil.copytree(folder / "run", tmp_path / "elsewhere")
+
+    done = search_index(
+        shelf, [folder / "more"], tmp_path / "x.csv", count=99, batch_size=5, run_folder=moved
+    )
+
+    assert done == (4, 0)
+
+
+def test_what_is_no_index_is_told(folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+
+    with pytest.raises(UserError, match="no index; wanted a folder that `hf-tasks index` has written"):
+        search_index(tmp_path, [folder / "more"], tmp_path / "x.csv", count=1, batch_size=5)
+    with pytest.raises(UserError, match="is there and is no index"):
+        add_to_index(tmp_path, folder / "run", [folder / "more"], batch_size=5)
+
+
+def test_removing_what_is_not_there_is_told(shelf):
+    with pytest.raises(UserError, match="neither a path nor a class of this index"):
+        remove_from_index(shelf, ["class7"])
