@@ -1,9 +1,5 @@
 """Rows of pictures as a memory-mapped `datasets.Dataset`, whatever source they come from."""
 
-import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -12,21 +8,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_tasks.data.cache import content_hash, explained_os_errors, memory_mapped
 from hf_tasks.data.columns import ROW_COLUMNS, picture_column
 from hf_tasks.data.folders import list_class_folders
 from hf_tasks.data.hub import load_hub
 from hf_tasks.data.pictures import picture_converter, shown_paths
-from hf_tasks.data.problems import nearest
 from hf_tasks.data.sources import FolderSource, HubSource, TableSource, source_name
-from hf_tasks.data.tables import BATCH_ROWS, read_table
+from hf_tasks.data.tables import BATCH_ROWS, read_table, require_table, table_features
 from hf_tasks.errors import DataError
 
 PICTURE = datasets.Image(decode=False)
 ROW_FEATURES = datasets.Features(
     {"image": PICTURE, "path": datasets.Value("string"), "row": datasets.Value("int64")}
 )
-# Part of the name of every cached file: raise it when what is written there changes.
-CACHE_VERSION = 2
 
 
 def load_rows(
@@ -54,18 +48,13 @@ def load_rows(
     Raises:
         DataError: something is missing, empty or broken; names the file, and line or row.
     """
-    try:
+    with explained_os_errors(key, source_name(source)):
         if isinstance(source, TableSource):
             rows = _table_rows(source, key, image_column)
         elif isinstance(source, FolderSource):
             rows = _folder_rows(source, key)
         else:
             rows = _hub_rows(source, key, image_column)
-    except OSError as error:
-        raise DataError(
-            f"{key}: {source_name(source)}: {error}; check who may read it, "
-            f"and the space in {datasets.config.HF_DATASETS_CACHE} (HF_DATASETS_CACHE sets another folder)"
-        ) from None
     if len(rows) == 0:
         raise DataError(f"{key}: {source_name(source)} has no rows; wanted at least one")
     return rows
@@ -73,40 +62,23 @@ def load_rows(
 
 def _table_rows(source: TableSource, key: str, image_column: str | None) -> datasets.Dataset:
     path = Path(source.table).expanduser()
-    _require_file(path, key)
+    require_table(path, key)
     root = Path(source.images).expanduser() if source.images is not None else path.parent
     if not root.is_dir():
         raise DataError(f"{key}.images: no folder {root}; wanted the one that picture paths are relative to")
     root = root.absolute()
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
-    identity = [content, path.name, source.encoding, image_column, str(root)]
+    identity = [content_hash(path), path.name, source.encoding, image_column, str(root)]
 
     def read() -> tuple[datasets.Features, Iterator[pa.RecordBatch]]:
         schema, batches = read_table(path, encoding=source.encoding, key=key)
-        features = _features(schema, path, key)
+        features = table_features(schema, path, key)
         column = picture_column(features, image_column, where=source.table)
         kept = {name: feature for name, feature in features.items() if name not in {column, *ROW_COLUMNS}}
         to_struct = picture_converter(features.arrow_schema.field(column).type, root, where=source.table)
         wanted = datasets.Features({**ROW_FEATURES, **kept})
         return wanted, _row_batches(batches, wanted, column, to_struct, name=path.name, root=root)
 
-    return _memory_mapped(identity, read)
-
-
-def _require_file(path: Path, key: str) -> None:
-    if path.is_dir():
-        raise DataError(f"{key}.table: {path} is a folder; for class folders write `folder: {path}`")
-    if not path.is_file():
-        siblings = sorted(os.listdir(path.parent)) if path.parent.is_dir() else []
-        raise DataError(f"{key}.table: no file {path}{nearest(path.name, siblings)}")
-
-
-def _features(schema: pa.Schema, path: Path, key: str) -> datasets.Features:
-    try:
-        return datasets.Features.from_arrow_schema(schema)
-    except ValueError as error:
-        raise DataError(f"{key}.table: {path}: {error}; remove the column of that type") from None
+    return memory_mapped(identity, read)
 
 
 def _row_batches(
@@ -141,7 +113,7 @@ def _folder_rows(source: FolderSource, key: str) -> datasets.Dataset:
         to_struct = picture_converter(pa.string(), folder, where=source.folder)
         return features, _row_batches(batches, features, "path", to_struct, name=folder.name, root=folder)
 
-    return _memory_mapped([str(folder), *listing.paths], read)
+    return memory_mapped([str(folder), *listing.paths], read)
 
 
 def _hub_rows(source: HubSource, key: str, image_column: str | None) -> datasets.Dataset:
@@ -175,27 +147,3 @@ def _holds_contents(pictures: list[pa.Array]) -> bool:
         pa.types.is_struct(chunk.type) and pc.struct_field(chunk, "bytes").null_count < len(chunk)
         for chunk in pictures
     )
-
-
-def _memory_mapped(
-    identity: Iterable[str | None], read: Callable[[], tuple[datasets.Features, Iterator[pa.RecordBatch]]]
-) -> datasets.Dataset:
-    """The rows under this identity in the cache; they are read and written there when they are not yet."""
-    name = hashlib.sha256(json.dumps([CACHE_VERSION, *identity]).encode()).hexdigest()
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_tasks"
-    target = folder / f"{name}.arrow"
-    if not target.exists():
-        features, batches = read()
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(target, features, batches)
-    return datasets.Dataset.from_file(str(target))
-
-
-def _write_whole(target: Path, features: datasets.Features, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write aside, then rename: whoever reads sees the whole file or none."""
-    with tempfile.TemporaryDirectory(dir=target.parent) as aside:
-        written = Path(aside) / target.name
-        with pa.OSFile(str(written), "wb") as file, pa.ipc.new_stream(file, features.arrow_schema) as stream:
-            for batch in batches:
-                stream.write_batch(batch)
-        os.replace(written, target)
