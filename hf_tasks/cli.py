@@ -165,7 +165,7 @@ def predict(
     _say(f"{done} predicted: {out}")
     if broken:
         raise UserError(
-            f"{broken} of {done + broken} files could not be read; their rows in {out} hold the error"
+            f"{broken} of {done + broken} inputs could not be answered; their rows in {out} hold the error"
         )
 
 
@@ -281,7 +281,9 @@ def copy_recipe(
 
 @app.command()
 def sample(
-    name: Annotated[str, typer.Argument(help="digits, digits-multilabel or digits-retrieval.")],
+    name: Annotated[
+        str, typer.Argument(help="digits, digits-multilabel, digits-retrieval, text-pairs or text.")
+    ],
     folder: Annotated[Path, typer.Argument(help="Folder to write.")],
 ) -> None:
     """Write a small real data set in the layout that users have."""

@@ -141,4 +141,4 @@ def test_the_list_of_samples_is_had_without_heavy_imports():
     )
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-    assert set(SAMPLES) == {"digits", "digits-multilabel", "digits-retrieval"}
+    assert set(SAMPLES) == {"digits", "digits-multilabel", "digits-retrieval", "text-pairs", "text"}

@@ -180,7 +180,7 @@ def _map_batches(
 
 @contextmanager
 def slow_progress(
-    description: str, total: int, *, after_seconds: float = 2.0
+    description: str, total: int | None, *, after_seconds: float = 2.0
 ) -> Iterator[Callable[[int], None]]:
     """A progress bar on stderr that appears only when the work takes longer than `after_seconds`.
 

@@ -4,13 +4,13 @@ import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hf_tasks.errors import UserError
+from hf_tasks.data.sample_folder import claim_folder
+from hf_tasks.data.text_samples import write_text, write_text_pairs
 
 SPLIT_SEED = 0
 TEST_SHARE = 0.2
 # Enlarged (bicubic) from 8: easy on the eye, and large enough for networks that halve a picture five times.
 SIDE_PIXELS = 32
-MARKER = "SOURCE.txt"
 
 # The label follows the digit, not its drawing. Most writers here leave the 4 open, so it counts as open.
 DIGIT_LABELS = {"even": {0, 2, 4, 6, 8}, "prime": {2, 3, 5, 7}, "has_a_loop": {0, 6, 8, 9}}
@@ -34,7 +34,7 @@ def write_digits(folder: Path) -> None:
     Raises:
         UserError: `folder` is a file, or holds anything but an earlier run's output.
     """
-    _claim(folder, "digits")
+    claim_folder(folder, "digits", SOURCE.format(name="digits"))
     rows: dict[str, list[list[str]]] = {"train": [], "test": []}
     for row, split, digit, png in _digits():
         path = Path(split, str(digit), f"{row:04d}.png")
@@ -52,7 +52,7 @@ def write_digits_multilabel(folder: Path) -> None:
     Raises:
         UserError: `folder` is a file, or holds anything but an earlier run's output.
     """
-    _claim(folder, "digits-multilabel")
+    claim_folder(folder, "digits-multilabel", SOURCE.format(name="digits-multilabel"))
     rows: dict[str, list[list[str]]] = {"train": [], "test": []}
     for row, split, digit, png in _digits():
         path = Path("images", f"{row:04d}.png")
@@ -71,7 +71,7 @@ def write_digits_retrieval(folder: Path) -> None:
     Raises:
         UserError: `folder` is a file, or holds anything but an earlier run's output.
     """
-    _claim(folder, "digits-retrieval")
+    claim_folder(folder, "digits-retrieval", SOURCE.format(name="digits-retrieval"))
     for row, split, digit, png in _digits():
         part = "train" if digit in TRAINED_DIGITS else "base" if split == "train" else "val"
         _write_file(folder / part / str(digit) / f"{row:04d}.png", png)
@@ -81,22 +81,9 @@ SAMPLES: dict[str, Callable[[Path], None]] = {
     "digits": write_digits,
     "digits-multilabel": write_digits_multilabel,
     "digits-retrieval": write_digits_retrieval,
+    "text-pairs": write_text_pairs,
+    "text": write_text,
 }
-
-
-def _claim(folder: Path, name: str) -> None:
-    """Make the folder ours, by a first file that says where the pictures come from."""
-    marker = folder / MARKER
-    text = SOURCE.format(name=name)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; wanted a new or empty folder for the sample '{name}'")
-    is_ours = marker.is_file() and marker.read_bytes() == text.encode()
-    if folder.is_dir() and any(folder.iterdir()) and not is_ours:
-        raise UserError(
-            f"{folder}: is not empty, and not written by `hf-tasks sample {name}`; nothing was touched: "
-            "choose a new folder"
-        )
-    _write_file(marker, text.encode())
 
 
 def _digits() -> Iterator[tuple[int, str, int, bytes]]:

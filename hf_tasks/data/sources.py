@@ -1,6 +1,6 @@
 """Where rows come from, as a recipe says it: a table, class folders, or a Hub data set."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -37,7 +37,31 @@ class HubSource(Section):
     split: str = Field("train", description="Split to take.")
 
 
-SOURCE_KINDS = {"table": TableSource, "folder": FolderSource, "hub": HubSource}
+class TextTable(Section):
+    """Rows of texts in a csv, tsv, parquet or jsonl file."""
+
+    table: str = Field(min_length=1, description="Path of a .csv, .tsv, .parquet or .jsonl file.")
+    encoding: str = Field(
+        "utf-8", description="Text encoding of a csv, tsv or jsonl file; a byte order mark is skipped."
+    )
+
+
+class TextFile(Section):
+    """A plain text file of documents."""
+
+    text: str = Field(min_length=1, description="Path of a text file.")
+    documents: Literal["lines", "paragraphs"] = Field(
+        "lines", description="A document is a line, or what stands between blank lines."
+    )
+    encoding: str = Field("utf-8", description="Text encoding; a byte order mark is skipped.")
+
+
+SOURCE_KINDS: dict[str, tuple[type[BaseModel], ...]] = {
+    "table": (TableSource, TextTable),
+    "folder": (FolderSource,),
+    "hub": (HubSource,),
+    "text": (TextFile,),
+}
 
 
 def source_kind(source: Any) -> str | None:
@@ -61,10 +85,30 @@ Source = Annotated[
 ]
 
 
-def source_name(source: TableSource | FolderSource | HubSource) -> str:
+TextRows = Annotated[
+    Annotated[TextTable, Tag("table")] | Annotated[HubSource, Tag("hub")],
+    Discriminator(
+        source_kind,
+        custom_error_type="source",
+        custom_error_message="wanted one of {{table: FILE}} or {{hub: NAME}}",
+    ),
+]
+Documents = Annotated[
+    Annotated[TextFile, Tag("text")] | Annotated[TextTable, Tag("table")] | Annotated[HubSource, Tag("hub")],
+    Discriminator(
+        source_kind,
+        custom_error_type="source",
+        custom_error_message="wanted one of {{text: FILE}}, {{table: FILE}} or {{hub: NAME}}",
+    ),
+]
+
+
+def source_name(source: TableSource | FolderSource | HubSource | TextTable | TextFile) -> str:
     """The file, folder or data set as the recipe names it, for messages."""
-    if isinstance(source, TableSource):
+    if isinstance(source, TableSource | TextTable):
         return source.table
     if isinstance(source, FolderSource):
         return source.folder
+    if isinstance(source, TextFile):
+        return source.text
     return f"{source.hub} (split {source.split})"

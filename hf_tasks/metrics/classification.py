@@ -88,7 +88,7 @@ def compute_multilabel(
     hits_C, predicted_C = (present_NC & predicted_NC).sum(0), predicted_NC.sum(0)
     support_C = present_NC.sum(0)
     rates: dict[str, Any] = _rates(hits_C, predicted_C, support_C)
-    scores_C = [_ranking_scores(*columns) for columns in zip(probabilities_NC.T, present_NC.T, strict=True)]
+    scores_C = [ranking_scores(*columns) for columns in zip(probabilities_NC.T, present_NC.T, strict=True)]
     rates["average_precision"], rates["roc_auc"] = zip(*scores_C, strict=True)
 
     metrics: dict[str, Any] = {"accuracy": float((present_NC == predicted_NC).all(axis=1).mean())}
@@ -112,7 +112,7 @@ def scalar_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
 
 
-def _ranking_scores(
+def ranking_scores(
     probabilities_N: Floats, present_N: NDArray[np.bool_]
 ) -> tuple[float | None, float | None]:
     """Average precision and ROC-AUC of one class, from one sort in which equal values are one step."""

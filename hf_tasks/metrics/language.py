@@ -1,0 +1,57 @@
+"""How well a language model predicts text, from sums over blocks; no logits are kept.
+
+Axes: N blocks.
+"""
+
+import math
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Beyond this a perplexity says nothing, and JSON has no infinity.
+HIGHEST_LOSS = 100.0
+
+
+def compute_language(
+    nats_N: NDArray[Any], tokens_N: NDArray[Any], *, text_bytes: int | None
+) -> dict[str, float]:
+    """Figures of predicted tokens.
+
+    Args:
+        nats_N: sum of the negative log-likelihoods of each block's predicted tokens, natural logarithm.
+        tokens_N: predicted tokens of each block.
+        text_bytes: UTF-8 bytes of the text that all the tokens stand for; None where only some of the
+            text's tokens were predicted, as by masking.
+
+    Returns:
+        `loss` (nats a token), `perplexity`, and `bits_per_byte`, which compares over tokenizers, unless
+        text_bytes is None.
+
+    Raises:
+        ValueError: no predicted token, or values that are not finite.
+    """
+    total, tokens = float(np.sum(nats_N, dtype=np.float64)), int(np.sum(tokens_N))
+    if tokens == 0:
+        raise ValueError("tokens: none was predicted; wanted at least one")
+    if not math.isfinite(total):
+        raise ValueError("the losses are not finite: the model has diverged, try a lower learning rate")
+    loss = total / tokens
+    figures = {"loss": loss, "perplexity": math.exp(min(loss, HIGHEST_LOSS))}
+    if text_bytes is not None:
+        figures["bits_per_byte"] = total / math.log(2) / text_bytes
+    return figures
+
+
+def gzip_bits_per_byte(documents: Iterable[str]) -> float:
+    """What `gzip -9` makes of the documents, a line each: compressed bits per byte of text."""
+    packer = zlib.compressobj(9, wbits=31)
+    text_bytes = packed_bytes = 0
+    for document in documents:
+        line = f"{document}\n".encode()
+        text_bytes += len(line)
+        packed_bytes += len(packer.compress(line))
+    packed_bytes += len(packer.flush())
+    return 8 * packed_bytes / text_bytes
