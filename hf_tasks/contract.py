@@ -10,7 +10,7 @@ import pyarrow as pa
 from datasets import Dataset
 from PIL import Image
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 
 class Splits(Protocol):
@@ -80,6 +80,36 @@ class RetrievalAnswers:
 
 
 @dataclass(frozen=True)
+class PairAnswers:
+    """Answers to N rows of K texts, with T distinct texts in all, as reports and trackers draw them."""
+
+    texts: Sequence[str]
+    """T."""
+    numbers_NK: np.ndarray
+    """The number of each text of each row, int64 in [0, T); K is 2, or 3 for triplets."""
+    embeddings_TD: np.ndarray
+    scores_N: np.ndarray
+    """Likeness of the first two texts of each row; rises with likeness."""
+    labels_N: np.ndarray | None
+    """0, 1 or a score between them."""
+    threshold: float | None
+    """Score from which a pair is called true."""
+
+
+@dataclass(frozen=True)
+class LanguageAnswers:
+    """A language model's answers to N blocks of held-out text, and what it writes."""
+
+    losses_N: np.ndarray
+    """Nats a token of each block."""
+    samples: Sequence[tuple[str, str]]
+    """Beginnings of held-out documents, and what the model goes on with."""
+
+
+Answers = ClassificationAnswers | RetrievalAnswers | PairAnswers | LanguageAnswers
+
+
+@dataclass(frozen=True)
 class Predictions:
     """What a model says of every example of a split, in the order of its rows."""
 
@@ -87,7 +117,7 @@ class Predictions:
     """Numbers, and tables such as `per_class`; JSON values only."""
     table: pa.Table
     """A row an example."""
-    answers: ClassificationAnswers | RetrievalAnswers
+    answers: Answers
     """The same for drawing."""
     fitted: Mapping[str, Any] = field(default_factory=dict)
     """What was fitted to these rows and belongs in the model's config; JSON values only."""
@@ -121,7 +151,7 @@ class Predictor(Protocol):
     """A saved model that answers for files it has never seen."""
 
     def __call__(self, paths: Sequence[Path], *, batch_size: int) -> Iterator[Mapping[str, Any]]:
-        """One row a file, in order; the row of an unreadable file holds its `error`."""
+        """One row an example, in order; the row of one that cannot be answered holds its `error`."""
 
 
 Arrays = Mapping[str, np.ndarray]
@@ -220,8 +250,8 @@ class ExportPlan:
 class Task:
     """One kind of training, as the workflow uses it.
 
-    `settings` is an instance of the task's own Settings, `splits` what its `prepare` returned; only the task
-    itself looks inside them.
+    `settings` is an instance of the task's own Settings, `splits` what its `prepare` returned, the model what
+    its `build_model` or `load_model` did; only the task itself looks inside them.
     """
 
     name: str
@@ -238,9 +268,9 @@ class Task:
     """(settings) -> checked rows of both splits."""
     prepare_rows: Callable[[Any, Any, Any], Splits]
     """(settings, source or None for the recipe's validation, saved model) -> rows to measure it on."""
-    build_model: Callable[[Any, Any, Any], PreTrainedModel]
+    build_model: Callable[[Any, Any, Any], Any]
     """(settings, opened weights, splits) -> the model to train."""
-    load_model: Callable[[Path], PreTrainedModel]
+    load_model: Callable[[Path], Any]
     """(model folder) -> the saved model."""
     build_trainer: Callable[[Any, Any, Any, TrainingArguments, bool], Trainer]
     """(settings, model, splits, arguments, trust remote code) -> the trainer."""
@@ -254,3 +284,5 @@ class Task:
     """(settings) -> (path as in the table) -> its picture; None where examples are no pictures."""
     plan_export: Callable[[Any, Any, Any], ExportPlan] | None = None
     """(settings, model, splits) -> how the model is exported; None where a task has no exports."""
+    examples_per_file: Literal["one", "many"] = "one"
+    """Whether a file that `predict` reads is an example, as a picture is, or holds many."""

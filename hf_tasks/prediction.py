@@ -11,6 +11,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from hf_tasks.artifacts import Artifacts
+from hf_tasks.contract import Task
 from hf_tasks.data.inspect import slow_progress
 from hf_tasks.errors import UserError
 from hf_tasks.export.networks import open_export
@@ -23,7 +24,7 @@ Row = Mapping[str, Any]
 def predict_files(
     run_folder: Path, inputs: list[Path], out: Path, *, batch_size: int, with_format: str | None = None
 ) -> tuple[int, int]:
-    """Write a row per file and count those that were answered and those that could not be read.
+    """Write a row per example and count those that were answered and those that could not be.
 
     Args:
         run_folder: a finished run.
@@ -37,13 +38,15 @@ def predict_files(
     """
     writer = open_writer(out)
     paths, answers = open_predictor(run_folder, inputs, batch_size=batch_size, with_format=with_format)
-    broken = 0
-    with writer as write, slow_progress("Predicting", len(paths)) as advance:
+    expected = len(paths) if _task_of(run_folder).examples_per_file == "one" else None
+    count = broken = 0
+    with writer as write, slow_progress("Predicting", expected) as advance:
         for row in answers:
+            count += 1
             broken += row["error"] is not None
             write(row)
             advance(1)
-    return len(paths) - broken, broken
+    return count - broken, broken
 
 
 def open_writer(out: Path) -> AbstractContextManager[Callable[[Row], None]]:
@@ -60,7 +63,7 @@ def open_writer(out: Path) -> AbstractContextManager[Callable[[Row], None]]:
 def open_predictor(
     run_folder: Path, inputs: list[Path], *, batch_size: int, with_format: str | None = None
 ) -> tuple[list[Path], Iterator[Row]]:
-    """The files that are meant, and an answer for each of them, in order, as they are asked for.
+    """The files that are meant, and the answers for them, in order, as they are asked for.
 
     Args:
         run_folder: a finished run.
@@ -71,13 +74,17 @@ def open_predictor(
     Raises:
         UserError: no finished run, no files, or no proved file of the format.
     """
-    artifacts = Artifacts(run_folder)
-    if not artifacts.recipe.is_file() or not artifacts.model.is_dir():
-        raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
-    task = load_task(load_recipe(artifacts.recipe).task)
+    task, artifacts = _task_of(run_folder), Artifacts(run_folder)
     paths = list(_files(inputs, task.file_suffixes))
     exported = () if with_format is None else (open_export(artifacts.exports, with_format),)
     return paths, task.load_predictor(artifacts.model, *exported)(paths, batch_size=batch_size)
+
+
+def _task_of(run_folder: Path) -> Task:
+    artifacts = Artifacts(run_folder)
+    if not artifacts.recipe.is_file() or not artifacts.model.is_dir():
+        raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
+    return load_task(load_recipe(artifacts.recipe).task)
 
 
 def _files(inputs: list[Path], suffixes: frozenset[str]) -> Iterator[Path]:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 TASKS = {
     "image-classification": "hf_tasks.tasks.image_classification",
     "metric-learning": "hf_tasks.tasks.metric_learning",
+    "siamese": "hf_tasks.tasks.siamese",
+    "language-model": "hf_tasks.tasks.language_model",
 }
 
 
@@ -18,6 +20,11 @@ def task_settings(name: str) -> type[BaseModel]:
     """The settings model of a task; imports neither torch nor transformers."""
     settings: type[BaseModel] = import_module(f"{TASKS[name]}.settings").Settings
     return settings
+
+
+def arguments_library(name: str) -> str:
+    """The library whose TrainingArguments a task takes; its settings say so where it is not transformers."""
+    return getattr(task_settings(name), "arguments_library", "transformers")
 
 
 def load_task(name: str) -> "Task":

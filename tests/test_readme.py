@@ -109,6 +109,17 @@ def test_every_key_of_a_recipe_stands_in_the_table_of_keys():
     assert named == set(recipe_schema("image-classification")["properties"])
 
 
+@pytest.mark.parametrize("task", ["siamese", "language-model"])
+def test_every_key_of_a_task_of_texts_stands_in_its_table(task):
+    table = re.search(rf"^\| key of `{task}` (.*?)\n\n", section("Texts"), flags=re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| (`.*?) \|", table[1], flags=re.MULTILINE)
+    common = re.findall(r"`([a-z_]+)`", section("Texts").partition("above:")[2].partition(".\n")[0])
+
+    named = {key.split(".")[0] for row in rows for key in re.findall(r"`([a-z_.]+)`", row)}
+
+    assert named | set(common) == set(recipe_schema(task)["properties"])
+
+
 def test_the_run_folder_is_drawn_as_it_is(digits_run):
     drawn = re.findall(r"^  ([a-zA-Z_.]+)/? ", section("What a run leaves"), flags=re.MULTILINE)
 

@@ -10,6 +10,7 @@ from hf_tasks.recipe.document import MAX_BYTES
 from hf_tasks.registry import TASKS
 
 TASK_NAMES = " or ".join(", ".join(map(repr, TASKS)).rsplit(", ", 1))
+"""As messages list them."""
 
 GOOD = """\
 # yaml-language-server: $schema=image-classification.json

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from pydantic import ValidationError
 
-from hf_tasks.recipe.training_fields import OWNED, training_model
+from hf_tasks.recipe.training_fields import OWNED, owned_fields, training_model
 
 SOURCE = """
 class OptimizerNames(ExplicitEnum):
@@ -43,7 +43,7 @@ def newer_model(tmp_path):
     (tmp_path / "training_args.py").write_text(SOURCE)
     (tmp_path / "trainer_utils.py").write_text("")
     (tmp_path / "debug_utils.py").write_text("")
-    return training_model(tmp_path)
+    return training_model(folder=tmp_path)
 
 
 def test_every_field_of_the_installed_class_is_known_or_owned():
@@ -52,6 +52,16 @@ def test_every_field_of_the_installed_class_is_known_or_owned():
     fields = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
 
     assert set(training_model().model_fields) == fields - set(OWNED)
+
+
+def test_every_further_field_of_sentence_transformers_is_known_or_owned():
+    from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
+
+    fields = {field.name for field in dataclasses.fields(SentenceTransformerTrainingArguments) if field.init}
+
+    known = set(training_model("sentence_transformers").model_fields)
+    assert known == fields - set(owned_fields("sentence_transformers"))
+    assert "learning_rate_mapping" in known - set(training_model().model_fields)
 
 
 def test_defaults_are_those_of_the_installed_class():

@@ -8,6 +8,7 @@ from conftest import ROOT, run_program
 
 from hf_tasks.data.samples import write_digits_retrieval
 from hf_tasks.recipe import load_recipe, recipe_schema
+from hf_tasks.workflow import check, run
 
 RECIPES = sorted((ROOT / "recipes").glob("*/*.yaml"))
 SMALL = ["model.name=resnet10t", "model.pretrained=false", "model.image_size=32", "augmentation=light"]
@@ -53,6 +54,45 @@ def test_a_recipe_for_own_data_runs_on_the_digits(name, digits):
     done = run_program("train", path, *SMALL, *ON_DIGITS[name], "--check", folder=digits)
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """A folder with tables of pairs, a text, and a small run that stands for a model of the Hub."""
+    folder = tmp_path_factory.mktemp("texts")
+    (folder / "data/text").mkdir(parents=True)
+    (folder / "data/text_pairs").mkdir()
+    lines = [f"the {row}th day had {row % 3} hours of rain and {row % 7} of sun" for row in range(80)]
+    pairs = [f"{row} hours,{row + row % 2} hours,{1 - row % 2}" for row in range(80)]
+    for name in ("train", "test"):
+        (folder / f"data/text/{name}.txt").write_text("\n".join(lines))
+        (folder / f"data/text_pairs/{name}.csv").write_text("\n".join(["text_1,text_2,label", *pairs]))
+    (folder / "data/novels.txt").write_text("\n\n".join(lines))
+    (folder / "data/stories.csv").write_text("\n".join(["story_1,story_2,label", *pairs]))
+    small = ["training.max_steps=2", "model.from_scratch={hidden_size: 16, layers: 1, heads: 2}"]
+    run(load_recipe(ROOT / "recipes/language_model/docstrings.yaml", [
+        *small, f"output={folder}/runs/small", f"data.train.text={folder}/data/text/train.txt",
+        f"data.validation.text={folder}/data/text/test.txt",
+    ]))  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("siamese/docstring_pairs", []),
+        ("siamese/stories", ["model={name: runs/small, max_length: 64}"]),
+        ("language_model/docstrings", ["model.from_scratch={hidden_size: 16, layers: 1, heads: 2}"]),
+        ("language_model/masked", ["model.from_scratch={hidden_size: 16, layers: 1, heads: 2}"]),
+        ("language_model/fine_tune", ["model={name: runs/small}"]),
+    ],
+)
+def test_a_recipe_for_texts_passes_its_check(name, overrides, texts, monkeypatch):
+    monkeypatch.chdir(texts)
+
+    check(load_recipe(ROOT / f"recipes/{name}.yaml", [*overrides, "training.use_cpu=true"]))
+
+    assert not list((texts / "runs").glob(".*"))
 
 
 @pytest.mark.slow

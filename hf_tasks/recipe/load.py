@@ -30,11 +30,9 @@ from hf_tasks.recipe.sections import (
     Pruning,
     Report,
 )
-from hf_tasks.recipe.training_fields import OWNED, training_model
+from hf_tasks.recipe.training_fields import owned_fields, training_model
 from hf_tasks.recipe.values import MergedValues, apply_overrides, resolve_references
-from hf_tasks.registry import TASKS, task_settings
-
-_OWNED: Mapping[KeyPath, str] = {("training", name): instead for name, instead in OWNED.items()}
+from hf_tasks.registry import TASKS, arguments_library, task_settings
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,10 @@ def recipe_schema(task: str) -> dict[str, Any]:
 def _recipe_model(task: str) -> type[BaseModel]:
     fields: dict[str, Any] = {
         "task": (Literal[task], Field(description="What is trained.")),
-        "training": (training_model() | None, Field(None, description="How it is trained.")),
+        "training": (
+            training_model(arguments_library(task)) | None,
+            Field(None, description="How it is trained."),
+        ),
     }
     bases = (task_settings(task), CommonSections)
     return create_model("Recipe", __base__=bases, __doc__="A recipe of hf_tasks.", **fields)
@@ -136,18 +137,23 @@ def _schema_problems(values: Mapping[str, Any], merged: MergedValues) -> list[Pr
         properties = {key: schema["properties"][key] for key in CommonSections.model_fields}
         properties["task"] = {"enum": list(TASKS), "description": "What is trained."}
         schema |= {"properties": properties, "required": ["task", "output"], "additionalProperties": True}
-    return find_problems(schema, values, written=merged.written, owned=_OWNED)
+    library = arguments_library(task or next(iter(TASKS)))
+    owned: dict[KeyPath, str] = {
+        ("training", name): instead for name, instead in owned_fields(library).items()
+    }
+    return find_problems(schema, values, written=merged.written, owned=owned)
 
 
 def _sections(values: Mapping[str, Any]) -> tuple[BaseModel, CommonSections, BaseModel]:
     """The task's settings, the common sections and `training`; the settings are checked first."""
-    settings_model = task_settings(_task(values) or next(iter(TASKS)))
+    task = _task(values) or next(iter(TASKS))
+    settings_model = task_settings(task)
     settings = {key: item for key, item in values.items() if key in settings_model.model_fields}
     common = {key: item for key, item in values.items() if key in CommonSections.model_fields}
     return (
         settings_model.model_validate(settings),
         CommonSections.model_validate(common),
-        training_model().model_validate(values.get("training") or {}),
+        training_model(arguments_library(task)).model_validate(values.get("training") or {}),
     )
 
 

@@ -1,7 +1,8 @@
-"""The fields of transformers.TrainingArguments, read from its source: importing it takes seconds."""
+"""The fields of a library's TrainingArguments, read from its source: importing it takes seconds."""
 
 import ast
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +10,31 @@ from typing import Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-_SOURCES = ("training_args.py", "trainer_utils.py", "debug_utils.py")
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a library writes its TrainingArguments and the choices that they name."""
+
+    files: tuple[str, ...]
+    class_name: str
+    shown_name: str
+    kept_from_parent: tuple[str, ...] = ()
+    """Fields that the library writes anew without changing what transformers says of them."""
+
+
+_SOURCES = {
+    "transformers": _Source(
+        ("training_args.py", "trainer_utils.py", "debug_utils.py"),
+        "TrainingArguments",
+        "transformers.TrainingArguments",
+    ),
+    "sentence_transformers": _Source(
+        ("base/training_args.py", "base/sampler.py"),
+        "BaseTrainingArguments",
+        "SentenceTransformerTrainingArguments",
+        kept_from_parent=("warmup_ratio",),
+    ),
+}
 _PLAIN = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict, "list": list, "Any": Any}
 _NO_DEFAULT: dict[str, Any] = {
     "default_factory": lambda: None
@@ -41,36 +66,58 @@ OWNED = {
 }
 """Fields that a recipe may not set, and what to do instead."""
 
+_OWNED_PAIRS = {
+    "batch_sampler": "the loss decides which rows may share a batch",
+    "multi_dataset_batch_sampler": "a run trains on one data set",
+    "router_mapping": "both texts of a pair go through the same encoder",
+    "prompts": "the model's own default prompt is used",
+}
+
+
+def owned_fields(library: str) -> Mapping[str, str]:
+    """Fields of a library's TrainingArguments that a recipe may not set, and what to do instead."""
+    return {**OWNED, **_OWNED_PAIRS} if library == "sentence_transformers" else OWNED
+
 
 @cache
-def training_model(folder: Path | None = None) -> type[BaseModel]:
+def training_model(library: str = "transformers", folder: Path | None = None) -> type[BaseModel]:
     """A model of `training:` with a field for each of TrainingArguments that a recipe may set.
 
     Names, types, choices, help and plain defaults are those of the source; types that YAML cannot write are
-    `Any`. Nothing of transformers is imported.
+    `Any`. Nothing of the libraries is imported.
 
     Args:
-        folder: the transformers package; left out, the installed one.
+        library: whose TrainingArguments: `transformers`, or `sentence_transformers`, which adds to those.
+        folder: the package of the library; left out, the installed one.
     """
-    trees = [ast.parse(((folder or _installed()) / name).read_text("utf-8")) for name in _SOURCES]
+    source = _SOURCES[library]
+    fields = {
+        name: field
+        for name, field in _fields(source, folder or _installed(library)).items()
+        if name not in owned_fields(library) and name not in source.kept_from_parent
+    }
+    base: dict[str, Any] = (
+        {"__config__": ConfigDict(extra="forbid", frozen=True)}
+        if library == "transformers"
+        else {"__base__": training_model()}
+    )
+    return create_model("Training", __doc__=f"Any field of {source.shown_name}.", **base, **fields)
+
+
+def _fields(source: _Source, folder: Path) -> dict[str, Any]:
+    trees = [ast.parse((folder / name).read_text("utf-8")) for name in source.files]
     classes = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
     enums = {name: values for name, node in classes.items() if (values := tuple(_enum_values(node)))}
-    fields: dict[str, Any] = {
+    return {
         name: _field(statement, enums)
-        for statement in classes["TrainingArguments"].body
+        for statement in classes[source.class_name].body
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-        if not (name := statement.target.id).startswith("_") and name not in OWNED
+        if not (name := statement.target.id).startswith("_")
     }
-    return create_model(
-        "Training",
-        __config__=ConfigDict(extra="forbid", frozen=True),
-        __doc__="Any field of transformers.TrainingArguments.",
-        **fields,
-    )
 
 
-def _installed() -> Path:
-    spec = find_spec("transformers")
+def _installed(library: str) -> Path:
+    spec = find_spec(library)
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent

@@ -1,0 +1,1 @@
+"""Training of language models, causal or masked, on documents."""

@@ -1,0 +1,222 @@
+"""Whole runs of language models: exact when resumed, measured over all text, and continued by predict."""
+
+import json
+import shutil
+from itertools import pairwise
+
+import pyarrow.csv
+import pytest
+import torch
+from rich.console import Console
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hf_tasks import workflow
+from hf_tasks.artifacts import Artifacts
+from hf_tasks.errors import ModelError
+from hf_tasks.prediction import predict_files
+from hf_tasks.recipe import load_recipe
+from hf_tasks.tasks.language_model.data import prepare_splits
+from hf_tasks.tasks.language_model.settings import Settings
+from hf_tasks.tasks.siamese.model import open_encoder
+from hf_tasks.tasks.siamese.settings import Model
+
+QUIET = Console(quiet=True)
+RECIPE = """\
+task: language-model
+output: {output}
+data:
+  train: {{text: {folder}/train.txt}}
+  validation: {{text: {folder}/test.txt}}
+model:
+  from_scratch: {{vocab_size: 300, hidden_size: 16, layers: 1, heads: 2, block_size: 16}}
+objective: {objective}
+generation: {{max_new_tokens: 5, samples: 2}}
+training:
+  num_train_epochs: 2
+  per_device_train_batch_size: 4
+  eval_strategy: steps
+  eval_steps: 5
+  save_strategy: steps
+  save_steps: 5
+  use_cpu: true
+checkpoints: {{keep_best: 50}}
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("language")
+    for name, rows in (("train", range(40)), ("test", range(40, 52))):
+        lines = [f"the {row}th day had {row % 3} hours of rain and {row % 7} of sun" for row in rows]
+        (folder / f"{name}.txt").write_text("\n".join(lines))
+    return folder
+
+
+def _recipe(home, name, objective, *overrides):
+    path = home / f"{name}.yaml"
+    path.write_text(RECIPE.format(output=home / name, folder=home, objective=objective))
+    return load_recipe(path, overrides)
+
+
+@pytest.fixture(scope="module")
+def causal_run(home):
+    return workflow.run(_recipe(home, "causal", "causal"), console=QUIET)
+
+
+@pytest.fixture(scope="module")
+def masked_run(home):
+    return workflow.run(_recipe(home, "masked", "masked"), console=QUIET)
+
+
+@pytest.mark.parametrize("objective", ["causal", "masked"])
+def test_a_run_killed_after_five_steps_ends_with_the_same_weights(home, objective, request):
+    whole = request.getfixturevalue(f"{objective}_run")
+    resumed = Artifacts(home / f"resumed-{objective}")
+    recipe = _recipe(home, f"resumed-{objective}", objective)
+    shutil.copytree(whole.folder, resumed.folder)
+    shutil.rmtree(resumed.model)
+    for checkpoint in resumed.checkpoints.iterdir():
+        if checkpoint.name != "checkpoint-5":
+            shutil.rmtree(checkpoint)
+
+    workflow.run(recipe, resume=True, console=QUIET)
+
+    assert (resumed.model / "model.safetensors").read_bytes() == (
+        whole.model / "model.safetensors"
+    ).read_bytes()
+
+
+def test_figures_are_those_of_the_saved_model_document_by_document(home, causal_run):
+    model = AutoModelForCausalLM.from_pretrained(causal_run.model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(causal_run.model)
+    lines = (home / "test.txt").read_text().splitlines()
+    end = tokenizer.eos_token_id
+
+    tokens = [token for line in lines for token in (end, *tokenizer(line)["input_ids"])] + [end]
+    bits = 0.0
+    for start in range(0, len(tokens) - 1, 16):
+        window = tokens[start : start + 17]
+        # Cut where documents begin: what stands before is out of sight.
+        cuts = [0, *[place for place in range(1, len(window) - 1) if window[place] == end], len(window) - 1]
+        for first, last in pairwise(cuts):
+            part = torch.tensor(window[first : last + 1])
+            with torch.inference_mode():
+                logits = model(part[None, :-1]).logits[0]
+            bits += torch.nn.functional.cross_entropy(logits, part[1:], reduction="sum").item() / 0.6931471806
+
+    metrics = json.loads(causal_run.metrics.read_text())
+    wanted = bits / len("".join(f"{line}\n" for line in lines).encode())
+    assert metrics["bits_per_byte"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_masked_figures_are_the_same_for_every_batch_size(home, masked_run, tmp_path):
+    recipe = masked_run.recipe.read_text()
+
+    masked_run.recipe.write_text(recipe.replace("use_cpu:", "per_device_eval_batch_size: 3, use_cpu:"))
+    again = workflow.evaluate(masked_run.folder, out=tmp_path, console=QUIET)
+    masked_run.recipe.write_text(recipe)
+
+    first, second = (json.loads(run.metrics.read_text())["loss"] for run in (masked_run, again))
+    assert first == pytest.approx(second, rel=1e-5)
+
+
+def test_samples_begin_with_held_out_documents(home, causal_run):
+    samples = pyarrow.csv.read_csv(causal_run.folder / "samples.csv").to_pydict()
+
+    lines = (home / "test.txt").read_text().splitlines()
+    assert len(samples["prompt"]) == 2
+    for prompt, line in zip(samples["prompt"], lines, strict=False):
+        assert line.startswith(prompt)
+
+
+def test_predict_continues_each_prompt_the_same_way_twice(causal_run, tmp_path):
+    (tmp_path / "prompts.txt").write_text("the 9th day\n\nhours of\n" + "very long " * 50)
+
+    texts = []
+    for batch_size in (1, 8):
+        out = tmp_path / f"{batch_size}.jsonl"
+        predict_files(causal_run.folder, [tmp_path / "prompts.txt"], out, batch_size=batch_size)
+        texts.append(out.read_text())
+
+    rows = [json.loads(line) for line in texts[0].splitlines()]
+    assert texts[0] == texts[1]
+    assert [row["prompt"] for row in rows][:2] == ["the 9th day", "hours of"]
+    assert all(row["error"] is None for row in rows)
+
+
+def test_a_masked_model_continues_no_text(masked_run, tmp_path):
+    (tmp_path / "prompts.txt").write_text("the")
+
+    with pytest.raises(ModelError, match="a masked language model continues no text"):
+        predict_files(masked_run.folder, [tmp_path / "prompts.txt"], tmp_path / "o.csv", batch_size=1)
+
+
+@pytest.mark.parametrize("run", ["causal_run", "masked_run"])
+def test_a_language_model_trained_here_becomes_an_encoder_that_never_averages_padding(run, request):
+    folder = request.getfixturevalue(run).folder
+
+    encoder = open_encoder(Model(name=str(folder)))
+
+    assert isinstance(encoder, SentenceTransformer)
+    texts = ["rain", "a much longer text about hours of sun"]
+    together, alone = encoder.encode(texts), encoder.encode(texts[:1])
+    torch.testing.assert_close(torch.tensor(together[:1]), torch.tensor(alone), atol=1e-5, rtol=1e-4)
+
+
+def test_an_earlier_run_is_trained_on_and_its_tokenizer_kept(home, causal_run):
+    recipe = _recipe(
+        home, "further", "causal", f"model={{name: {causal_run.folder}}}", "training.max_steps=2",
+        "training.eval_steps=2", "training.save_steps=2",
+    )  # fmt: skip
+
+    further = workflow.run(recipe, console=QUIET)
+
+    assert (further.model / "tokenizer.json").read_bytes() == (
+        causal_run.model / "tokenizer.json"
+    ).read_bytes()
+
+
+def test_adapters_are_merged_into_what_is_saved(home, causal_run):
+    recipe = _recipe(
+        home, "adapters", "causal", f"model={{name: {causal_run.folder}, lora: {{rank: 2}}}}",
+        "training.max_steps=4", "training.eval_steps=2", "training.save_steps=2",
+        "training.learning_rate=0.01",
+    )  # fmt: skip
+
+    adapted = workflow.run(recipe, console=QUIET)
+
+    before, after = (
+        AutoModelForCausalLM.from_pretrained(run.model).state_dict() for run in (causal_run, adapted)
+    )
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert set(before) == set(after)
+    assert changed == {f"transformer.h.0.{name}.weight" for name in
+                       ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")}  # fmt: skip
+
+
+def test_equal_documents_are_counted_and_dropped_only_if_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "a.txt").write_text("one\ntwo\none\none\n")
+    (tmp_path / "b.txt").write_text("two\nthree\n")
+    data = {"train": {"text": str(tmp_path / "a.txt")}, "validation": {"text": str(tmp_path / "b.txt")}}
+
+    kept = prepare_splits(Settings(data=data, model={"from_scratch": {}}))
+    dropped = prepare_splits(Settings(data={**data, "drop_duplicates": True}, model={"from_scratch": {}}))
+
+    assert kept.facts["train"] == {"documents": 4, "duplicates": 2}
+    assert kept.facts["validation_documents_in_train"] == 1
+    assert kept.train["text"][:] == ["one", "two", "one", "one"]
+    assert dropped.train["text"][:] == ["one", "two"]
+
+
+def test_a_split_keeps_equal_documents_on_one_side(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "a.txt").write_text("".join(f"document {row % 100}\n" for row in range(300)))
+    data = {"train": {"text": str(tmp_path / "a.txt")}, "validation": 0.3}
+
+    splits = prepare_splits(Settings(data=data, model={"from_scratch": {}}))
+
+    train, validation = set(splits.train["text"][:]), set(splits.validation["text"][:])
+    assert train.isdisjoint(validation)
+    assert len(validation) == pytest.approx(30, abs=12)

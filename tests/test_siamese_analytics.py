@@ -1,0 +1,81 @@
+"""Neighbours, duplicates and clusters of texts, against plain sorting."""
+
+import numpy as np
+import pytest
+
+from hf_tasks.tasks.siamese.analytics import analytics_tables, nearest_neighbours
+from hf_tasks.tasks.siamese.model import PairModel
+from hf_tasks.tasks.siamese.settings import Analytics
+from hf_tasks.tasks.siamese.texts import unit_rows
+
+
+@pytest.fixture
+def model():
+    return PairModel(encoder=None, threshold=0.99)
+
+
+def test_neighbours_are_those_of_a_whole_sort(monkeypatch):
+    monkeypatch.setattr("hf_tasks.tasks.siamese.analytics.TEXTS_AT_ONCE", 7)
+    unit = unit_rows(np.random.default_rng(0).normal(size=(40, 5)))
+
+    neighbours, cosines = nearest_neighbours(unit, count=3)
+
+    whole = unit @ unit.T
+    np.fill_diagonal(whole, -2)
+    order = np.argsort(-whole, axis=1)[:, :3]
+    np.testing.assert_array_equal(neighbours, order)
+    np.testing.assert_allclose(cosines, np.take_along_axis(whole, order, axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "wanted"), [(1, 0), (2, 1), (4, 3)])
+def test_there_are_no_more_neighbours_than_other_texts(rows, wanted):
+    neighbours, _ = nearest_neighbours(unit_rows(np.eye(4)[:rows]), count=3)
+
+    assert neighbours.shape == (rows, wanted)
+
+
+def test_duplicates_are_told_once_and_likeliest_first(model):
+    angles = np.array([0.0, 0.01, 0.02, 1.0, 1.005, 3.0])
+    embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1) * 3
+    texts = [f"text {row}" for row in range(6)]
+
+    table = analytics_tables(model, texts, embeddings, Analytics(neighbours=2, smallest_cluster=None))[
+        "duplicates"
+    ]
+
+    found = [tuple(row) for row in zip(table["text_1"].to_pylist(), table["text_2"].to_pylist(), strict=True)]
+    assert found[0] == ("text 3", "text 4")
+    assert set(found[1:3]) == {("text 0", "text 1"), ("text 1", "text 2")}
+    assert found[3:] == [("text 0", "text 2")]
+    assert table["score"][0].as_py() == pytest.approx(np.cos(0.005), abs=1e-6)
+
+
+def test_clusters_hold_what_lies_close_together(model):
+    generator = np.random.default_rng(0)
+    centres = np.repeat(np.eye(3) * 5, 20, axis=0)
+    embeddings = centres + generator.normal(scale=0.05, size=centres.shape)
+    texts = [f"{row // 20} {row}" for row in range(60)]
+
+    table = analytics_tables(model, texts, embeddings, Analytics(smallest_cluster=5))["clusters"]
+
+    told = zip(table["text"].to_pylist(), table["cluster"].to_pylist(), strict=True)
+    pairs = {(text[0], cluster) for text, cluster in told if cluster >= 0}
+    assert len(pairs) == 3
+    assert len({cluster for _, cluster in pairs}) == 3
+
+
+def test_distances_stand_beside_neighbours(model):
+    embeddings = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 0.9]])
+
+    table = analytics_tables(
+        model, ["a", "b", "c"], embeddings, Analytics(neighbours=1, smallest_cluster=None)
+    )
+
+    assert table["neighbours"].select(["text", "place", "neighbour"]).to_pylist() == [
+        {"text": "a", "place": 1, "neighbour": "c"},
+        {"text": "b", "place": 1, "neighbour": "c"},
+        {"text": "c", "place": 1, "neighbour": "a"},
+    ]
+    length = 1.81**0.5
+    wanted = [1 - 1 / length, 1 - 0.9 / length, 1 - 1 / length]
+    np.testing.assert_allclose(table["neighbours"]["distance"], wanted, atol=1e-6)

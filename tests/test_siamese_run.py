@@ -1,0 +1,239 @@
+"""Whole runs on text pairs: exact when resumed, equal over processes, and opened by sentence-transformers."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.csv
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from sklearn.metrics import average_precision_score
+
+from hf_tasks import workflow
+from hf_tasks.artifacts import Artifacts
+from hf_tasks.errors import ModelError
+from hf_tasks.prediction import predict_files
+from hf_tasks.recipe import load_recipe
+from hf_tasks.tasks.siamese.model import load_pair_model, open_encoder
+from hf_tasks.tasks.siamese.settings import Model
+
+WORDS = [
+    "red", "green", "blue", "yellow", "apple", "pear", "plum", "cherry",
+    "runs", "jumps", "sleeps", "eats", "quickly", "slowly", "never", "often",
+]  # fmt: skip
+RECIPE = """\
+task: siamese
+output: {output}
+data:
+  train: {{table: {folder}/train.csv}}
+  validation: {{table: {folder}/test.csv}}
+model: {{static: {{embedding_size: 16, vocab_size: 400}}}}
+loss: {{name: {loss}}}
+training:
+  num_train_epochs: 2
+  per_device_train_batch_size: 8
+  learning_rate: 0.02
+  eval_strategy: steps
+  eval_steps: 5
+  save_strategy: steps
+  save_steps: 5
+  use_cpu: true
+checkpoints: {{keep_best: 20}}
+"""
+
+
+def _write_pairs(path, count, seed):
+    generator = np.random.default_rng(seed)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("text_1", "text_2", "label"))
+        for row in range(count):
+            words = generator.choice(WORDS, 5, replace=False)
+            others = generator.permutation(words) if row % 2 else generator.choice(WORDS, 5, replace=False)
+            writer.writerow((" ".join(words), " ".join(others), row % 2))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Tables of pairs: true ones hold the same words in another order."""
+    folder = tmp_path_factory.mktemp("siamese")
+    _write_pairs(folder / "train.csv", 64, seed=0)
+    _write_pairs(folder / "test.csv", 30, seed=1)
+    return folder
+
+
+def _recipe(home, name, loss, *overrides):
+    path = home / f"{name}.yaml"
+    path.write_text(RECIPE.format(output=home / name, folder=home, loss=loss))
+    return load_recipe(path, overrides)
+
+
+@pytest.fixture(scope="module")
+def head_run(home):
+    """A finished run with the difference head."""
+    return workflow.run(_recipe(home, "head", "difference-head"), console=Console(quiet=True))
+
+
+def test_a_run_killed_after_five_steps_ends_with_the_same_weights_head_and_threshold(home, head_run):
+    resumed = Artifacts(home / "resumed")
+    recipe = _recipe(home, "resumed", "difference-head")
+    shutil.copytree(head_run.folder, resumed.folder)
+    shutil.rmtree(resumed.model)
+    for checkpoint in resumed.checkpoints.iterdir():
+        if checkpoint.name != "checkpoint-5":
+            shutil.rmtree(checkpoint)
+
+    workflow.run(recipe, resume=True, console=Console(quiet=True))
+
+    assert (resumed.checkpoints / "checkpoint-15").is_dir()
+    for name in ("model.safetensors", "difference_head.safetensors", "pairs.json", "tokenizer.json"):
+        assert (resumed.model / name).read_bytes() == (head_run.model / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_the_saved_model_opens_with_sentence_transformers_alone(head_run):
+    program = (
+        "import sys; from sentence_transformers import SentenceTransformer as S; "
+        "m = S(sys.argv[1]); assert m.encode(['red apple']).shape == (1, 16); "
+        "sys.exit('hf_tasks' in sys.modules)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(head_run.model)], cwd=head_run.folder, check=False
+    )
+
+    assert done.returncode == 0
+
+
+def test_metrics_are_those_of_the_table_of_predictions(head_run):
+    table = pyarrow.csv.read_csv(head_run.predictions).to_pydict()
+    metrics = json.loads(head_run.metrics.read_text())
+
+    labels, scores = np.array(table["label"]), np.array(table["score"])
+    assert metrics["average_precision"] == pytest.approx(average_precision_score(labels, scores), abs=1e-9)
+    assert table["predicted"] == (scores >= metrics["threshold"]).astype(int).tolist()
+    assert metrics["accuracy"] == np.mean(labels == table["predicted"])
+
+
+def test_the_threshold_is_stored_and_decides_when_predicting(head_run, home, tmp_path):
+    done, broken = predict_files(head_run.folder, [home / "test.csv"], tmp_path / "out.csv", batch_size=7)
+
+    found = pyarrow.csv.read_csv(tmp_path / "out.csv").to_pydict()
+    wanted = pyarrow.csv.read_csv(head_run.predictions).to_pydict()
+    assert (done, broken) == (30, 0)
+    np.testing.assert_allclose(found["score"], wanted["score"], atol=1e-6)
+    assert found["predicted"] == wanted["predicted"]
+
+
+def test_a_pair_without_a_text_gets_a_row_with_its_error(head_run, tmp_path):
+    (tmp_path / "pairs.csv").write_text("text_1,text_2\nred,blue\n,blue\n")
+
+    done, broken = predict_files(head_run.folder, [tmp_path], tmp_path / "out.jsonl", batch_size=8)
+
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert (done, broken) == (1, 1)
+    assert rows[0]["error"] is None
+    assert "row 2: a text is missing" in rows[1]["error"]
+
+
+TWO = """
+import sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from hf_tasks.recipe import load_recipe
+from hf_tasks import workflow
+from hf_tasks.recipe.arguments import build_arguments
+from hf_tasks.registry import load_task
+from transformers import set_seed
+recipe = load_recipe(sys.argv[1], sys.argv[2:])
+task = load_task(recipe.task)
+defaults = task.training_defaults(recipe.settings)
+arguments = build_arguments(recipe, arguments_class=task.arguments_class, defaults=defaults)
+splits = task.prepare(recipe.settings)
+set_seed(arguments.seed)
+model = task.build_model(recipe.settings, None, splits)
+trainer = task.build_trainer(recipe.settings, model, splits, arguments, False)
+trainer.train()
+predictions = task.compute_predictions(trainer, splits)
+figures = [predictions.metrics[name] for name in ("average_precision", "f1", "threshold")]
+recipe.output.mkdir(parents=True, exist_ok=True)
+tensors = {name: value.detach() for name, value in model.head.named_parameters()}
+tensors["embedding"] = model.encoder.state_dict()["0.embedding.weight"]
+tensors["figures"] = torch.tensor(figures, dtype=torch.float64)
+save_file(tensors, recipe.output / f"{arguments.process_index}.safetensors")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_measure_as_one_does(home):
+    script = home / "two.py"
+    script.write_text(TWO)
+    _recipe(home, "processes", "difference-head")
+    path = str(home / "processes.yaml")
+    shared = ["training.save_strategy='no'", "training.load_best_model_at_end=false"]
+    halves = ["training.per_device_train_batch_size=4", f"output={home}/two", *shared]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        "29617",
+    ]
+
+    subprocess.run([sys.executable, str(script), path, f"output={home}/one", *shared], check=True)
+    subprocess.run([*torchrun, str(script), path, *halves], check=True)
+
+    one, first, second = (
+        load_file(home / name) for name in ("one/0.safetensors", "two/0.safetensors", "two/1.safetensors")
+    )
+    for name, wanted in one.items():
+        torch.testing.assert_close(first[name], second[name], atol=0, rtol=0)
+        # Adam divides by the size of a gradient, so a rounding of nearly nothing may move a weight a little.
+        torch.testing.assert_close(first[name], wanted, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "loss", ["cosine-similarity", "contrastive", "online-contrastive", "cosent", "multiple-negatives"]
+)
+def test_every_loss_trains_and_tells_true_pairs(home, loss):
+    recipe = _recipe(home, f"loss-{loss}", loss, "training.max_steps=10")
+
+    artifacts = workflow.run(recipe, console=Console(quiet=True))
+
+    # Same words against other words: even a start from TF-IDF tells them apart.
+    assert json.loads(artifacts.metrics.read_text())["average_precision"] > 0.9
+
+
+def test_retrieval_figures_of_pairs_without_labels(home):
+    recipe = _recipe(
+        home, "pairs", "multiple-negatives", "data.columns={label: null}", "training.max_steps=5"
+    )
+
+    artifacts = workflow.run(recipe, console=Console(quiet=True))
+
+    metrics = json.loads(artifacts.metrics.read_text())
+    assert 0 < metrics["recall_at_1"] <= metrics["mrr"] <= metrics["recall_at_10"] <= 1
+
+
+def test_a_run_without_evaluations_has_a_threshold(home):
+    recipe = _recipe(
+        home, "no-evaluation", "contrastive", "training.eval_strategy='no'", "training.save_strategy='no'",
+        "training.load_best_model_at_end=false", "training.max_steps=2",
+    )  # fmt: skip
+
+    artifacts = workflow.run(recipe, console=Console(quiet=True))
+
+    saved, metrics = load_pair_model(artifacts.model), json.loads(artifacts.metrics.read_text())
+    assert saved.threshold == metrics["threshold"]
+
+
+def test_a_model_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(ModelError, match=r"model\.name: cannot open '/nowhere/model'"):
+        open_encoder(Model(name="/nowhere/model"))
