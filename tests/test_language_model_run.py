@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 
 import pyarrow.csv
@@ -119,6 +121,19 @@ def test_masked_figures_are_the_same_for_every_batch_size(home, masked_run, tmp_
 
     first, second = (json.loads(run.metrics.read_text())["loss"] for run in (masked_run, again))
     assert first == pytest.approx(second, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(causal_run, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    program = ["--master_port", "29641", "-m", "hf_tasks", "evaluate", str(causal_run.folder)]
+
+    subprocess.run([*torchrun, *program, "--out", str(tmp_path / "two")], check=True)
+
+    folders = (causal_run.folder, tmp_path / "two")
+    one, two = (json.loads((folder / "metrics.json").read_text()) for folder in folders)
+    assert two["bits_per_byte"] == pytest.approx(one["bits_per_byte"], rel=1e-6)
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-6)
 
 
 def test_samples_begin_with_held_out_documents(home, causal_run):
