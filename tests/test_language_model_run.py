@@ -219,7 +219,7 @@ def test_equal_documents_are_counted_and_dropped_only_if_asked(tmp_path, monkeyp
     kept = prepare_splits(Settings(data=data, model={"from_scratch": {}}))
     dropped = prepare_splits(Settings(data={**data, "drop_duplicates": True}, model={"from_scratch": {}}))
 
-    assert kept.facts["train"] == {"documents": 4, "duplicates": 2}
+    assert kept.facts["train"] == {"rows": 4, "duplicates": 2}
     assert kept.facts["validation_documents_in_train"] == 1
     assert kept.train["text"][:] == ["one", "two", "one", "one"]
     assert dropped.train["text"][:] == ["one", "two"]

@@ -61,9 +61,9 @@ def prepare_splits(settings: Settings) -> DocumentSplits:
         held_out_N = _hashes(validation, data.split_seed)
     first_rows = np.sort(np.unique(hashes_N, return_index=True)[1])
     facts = {
-        "train": {"documents": len(train), "duplicates": len(train) - len(first_rows)},
+        "train": {"rows": len(train), "duplicates": len(train) - len(first_rows)},
         "validation": {
-            "documents": len(validation),
+            "rows": len(validation),
             "duplicates": len(validation) - len(np.unique(held_out_N)),
             "gzip_bits_per_byte": gzip_bits_per_byte(documents_of(validation)),
         },

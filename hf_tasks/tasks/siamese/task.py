@@ -144,7 +144,7 @@ def compute_predictions(trainer: SiameseTrainer, splits: PairSplits) -> Predicti
     further = {}
     if trainer.analytics is not None and trainer.is_world_process_zero():
         further = analytics_tables(trainer.pair_model, pairs.texts, output.predictions, trainer.analytics)
-    return Predictions(metrics, table, answers, further)
+    return Predictions(metrics, table, answers, further_tables=further)
 
 
 def _loss(settings: Settings, splits: PairSplits) -> Loss:
