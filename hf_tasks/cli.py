@@ -123,7 +123,7 @@ def report(
 ) -> None:
     """Draw report.html of a finished run again, such as after its export."""
     if resend:
-        from hf_tasks.tracking import resend as resend_run
+        from hf_tasks.workflow.tracking import resend as resend_run
 
         resend_run(run, say=_say)
         return
@@ -142,7 +142,7 @@ def compare(
     ] = None,
 ) -> None:
     """Say how the second run differs from the first on the same validation examples."""
-    from hf_tasks.comparison import compare_runs
+    from hf_tasks.workflow.comparison import compare_runs
 
     _say(f"written: {compare_runs(first, second, out=out, console=console)}")
 
@@ -159,7 +159,7 @@ def predict(
     ] = None,
 ) -> None:
     """Answer for new files, one row each; exit code 2 if some could not be read."""
-    from hf_tasks.prediction import predict_files
+    from hf_tasks.workflow.prediction import predict_files
 
     done, broken = predict_files(run, inputs, out, batch_size=batch_size, with_format=with_format)
     _say(f"{done} predicted: {out}")
@@ -176,7 +176,7 @@ def push(
     public: Annotated[bool, typer.Option("--public", help="Show a new repository to everyone.")] = False,
 ) -> None:
     """Upload a finished run to the Hub: model, card, report and exports; run again if it breaks off."""
-    from hf_tasks.publishing import push as push_run
+    from hf_tasks.workflow.publishing import push as push_run
 
     _say(f"uploaded: {push_run(run, repository, private=False if public else None)}")
 
@@ -194,7 +194,7 @@ def export(
     ] = None,
 ) -> None:
     """Export a finished run and prove each file; exit code 2 if one answers differently."""
-    from hf_tasks.exporting import export_saved
+    from hf_tasks.workflow.exporting import export_saved
 
     export_saved(run, formats or [], checkpoint=checkpoint, backend=backend, console=console)
     _say(f"exported: {run / 'export'}  (parity.json has the proof)")
@@ -215,7 +215,7 @@ def index(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 32,
 ) -> None:
     """Keep the embeddings of a gallery, tied to the model that made them."""
-    from hf_tasks.index import add_to_index, remove_from_index
+    from hf_tasks.workflow.index import add_to_index, remove_from_index
 
     if remove:
         _say(f"{remove_from_index(out, remove)} removed: {out}")
@@ -241,7 +241,7 @@ def search(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 32,
 ) -> None:
     """Look pictures up in an index, one row each; exit code 2 if some could not be read."""
-    from hf_tasks.index import search_index
+    from hf_tasks.workflow.index import search_index
 
     done, broken = search_index(folder, inputs, out, count=k, batch_size=batch_size, run_folder=run)
     _say(f"{done} searched: {out}")

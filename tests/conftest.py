@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from forked_program import run_captured
 from PIL import Image
 
 from hf_tasks.data.samples import write_digits, write_digits_multilabel
@@ -18,15 +19,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests run side by side; threads that wait for a core in turn make all of them slow.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-Program = Callable[..., subprocess.CompletedProcess]
-
 
 def run_program(*arguments: object, folder: Path, environment: dict[str, str] | None = None):
-    """`hf-tasks` as a person runs it: in a folder, in a terminal of 80 columns."""
+    """`hf-tasks` as a person runs it: in a folder, in a terminal of 80 columns.
+
+    What libraries read from the environment once, when they are imported, needs an interpreter of its own.
+    """
+    if environment is None:
+        return run_captured([str(argument) for argument in arguments], folder)
     return subprocess.run(
         [sys.executable, "-m", "hf_tasks", *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **(environment or {})},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **environment},
         capture_output=True,
         text=True,
         check=False,

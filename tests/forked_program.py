@@ -8,7 +8,9 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +52,16 @@ def run_to_end(arguments: list[str], log: Path, **options) -> str:
     printed = log.read_text(encoding="utf-8")
     assert code == 0, printed
     return printed
+
+
+def run_captured(arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
+    """Run in a folder, as in a terminal of 80 columns, with what was printed and said of errors apart."""
+    with tempfile.TemporaryDirectory() as aside:
+        out, err = Path(aside, "out"), Path(aside, "err")
+        process = FORKED.Process(target=_captured, args=(arguments, folder, out, err))
+        process.start()
+        process.join()
+        return subprocess.CompletedProcess(arguments, process.exitcode, out.read_text(), err.read_text())
 
 
 def run_group(
@@ -136,6 +148,14 @@ def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _captured(arguments: list[str], folder: Path, out: Path, err: Path) -> None:
+    os.chdir(folder)
+    os.environ["COLUMNS"] = "80"
+    with err.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    _run(arguments, out, threads=1)
+
+
 def _program(
     arguments: list[str],
     log: Path,
@@ -143,10 +163,15 @@ def _program(
     environment: dict[str, str],
     threads: int,
 ) -> None:
-    with log.open("wb") as file:
-        os.dup2(file.fileno(), 1)
+    with log.open("ab") as file:
         os.dup2(file.fileno(), 2)
     os.environ.update(environment)
+    _run(arguments, log, threads=threads, prepare=prepare)
+
+
+def _run(arguments: list[str], out: Path, *, threads: int, prepare: Callable[[], None] | None = None) -> None:
+    with out.open("ab") as file:
+        os.dup2(file.fileno(), 1)
     # What the program would find; a child of the server would start its workers through a server too.
     multiprocessing.set_start_method("fork", force=True)
     import torch

@@ -13,37 +13,8 @@ VALUES = {"errors", "contract", "artifacts"}
 MAY_IMPORT = {
     "__init__": {"errors", "recipe", "workflow", "tasks"},
     "__main__": {"cli"},
-    "cli": {
-        "errors",
-        "workflow",
-        "prediction",
-        "exporting",
-        "index",
-        "comparison",
-        "publishing",
-        "tracking",
-        "recipe",
-        "data",
-    },
-    "workflow": VALUES
-    | {
-        "recipe",
-        "registry",
-        "data",
-        "callbacks",
-        "run_report",
-        "environment",
-        "tracking",
-        "publishing",
-        "exporting",
-    },
-    "exporting": VALUES | {"recipe", "registry", "callbacks", "export"},
-    "comparison": VALUES | {"recipe", "registry", "report"},
-    "run_report": VALUES | {"recipe", "callbacks", "report"},
-    "tracking": VALUES | {"recipe", "callbacks"},
-    "publishing": VALUES | {"recipe", "hub"},
-    "prediction": VALUES | {"recipe", "registry", "data", "export"},
-    "index": VALUES | {"prediction", "metrics"},
+    "cli": {"errors", "workflow", "recipe", "data"},
+    "workflow": VALUES | {"recipe", "registry", "data", "metrics", "callbacks", "report", "export", "hub"},
     "recipe": {"errors", "registry"},
     "registry": {"contract", "tasks"},
     "tasks": {"errors", "contract", "data", "images", "metrics"},
@@ -56,21 +27,9 @@ MAY_IMPORT = {
     "export": {"errors", "contract"},
     "contract": set(),
     "artifacts": set(),
-    "environment": set(),
     "errors": set(),
 }
-ONLY_THESE_HOLD_A_RECIPE = {
-    "__init__",
-    "cli",
-    "workflow",
-    "prediction",
-    "comparison",
-    "exporting",
-    "run_report",
-    "publishing",
-    "tracking",
-    "recipe",
-}
+ONLY_THESE_HOLD_A_RECIPE = {"__init__", "cli", "workflow", "recipe"}
 
 
 def modules() -> dict[str, Path]:

@@ -169,7 +169,7 @@ def test_a_broken_picture_is_a_row_with_its_error_and_the_rest_go_on(digits, dig
 
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert done.returncode == 2
-    assert "1 of 4 files could not be read" in done.stderr
+    assert "1 of 4 inputs could not be answered" in done.stderr
     assert [Path(row["path"]).name for row in rows] == [*(path.name for path in good), "сломан.jpg"]
     assert [row["error"] is None for row in rows] == [True, True, True, False]
     assert rows[-1]["predicted"] is None

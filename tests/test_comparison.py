@@ -9,9 +9,9 @@ import pytest
 from conftest import run_program
 from rich.console import Console
 
-from hf_tasks.comparison import compare_runs
 from hf_tasks.errors import UserError
 from hf_tasks.tasks.image_classification.compare import compare_tables
+from hf_tasks.workflow.comparison import compare_runs
 
 RECIPE = """\
 task: image-classification

@@ -22,10 +22,10 @@ from hf_tasks.export.networks import open_network
 from hf_tasks.export.produce import ExportOptions, export_run, try_formats
 from hf_tasks.export.prove import prove_files
 from hf_tasks.export.tolerance import refusal, tolerance_of
-from hf_tasks.exporting import export_saved
-from hf_tasks.prediction import predict_files
 from hf_tasks.recipe import load_recipe
 from hf_tasks.registry import load_task
+from hf_tasks.workflow.exporting import export_saved
+from hf_tasks.workflow.prediction import predict_files
 
 FORMATS = ("onnx", "torchscript", "onnx-fp16", "onnx-int8")
 SILENT = Console(quiet=True)

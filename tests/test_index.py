@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from hf_tasks import workflow
 from hf_tasks.errors import UserError
-from hf_tasks.index import add_to_index, open_index, remove_from_index, search_index
 from hf_tasks.recipe import load_recipe
+from hf_tasks.workflow.index import add_to_index, open_index, remove_from_index, search_index
 
 RECIPE = """\
 task: metric-learning

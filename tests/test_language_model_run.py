@@ -16,12 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hf_tasks import workflow
 from hf_tasks.artifacts import Artifacts
 from hf_tasks.errors import ModelError
-from hf_tasks.prediction import predict_files
 from hf_tasks.recipe import load_recipe
 from hf_tasks.tasks.language_model.data import prepare_splits
 from hf_tasks.tasks.language_model.settings import Settings
 from hf_tasks.tasks.siamese.model import open_encoder
 from hf_tasks.tasks.siamese.settings import Model
+from hf_tasks.workflow.prediction import predict_files
 
 QUIET = Console(quiet=True)
 RECIPE = """\

@@ -17,8 +17,8 @@ from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassif
 from hf_tasks import workflow
 from hf_tasks.errors import RecipeError
 from hf_tasks.metrics.retrieval import LabelledEmbeddings, average_scores, score_queries
-from hf_tasks.prediction import predict_files
 from hf_tasks.recipe import load_recipe
+from hf_tasks.workflow.prediction import predict_files
 
 RECIPE = """\
 task: metric-learning

@@ -15,6 +15,7 @@ from transformers import AutoImageProcessor
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.images.transform import ValidationTransform
 from hf_tasks.tasks.image_classification.predictions import ClassifierPredictor
+from hf_tasks.tasks.image_classification.task import TASK
 
 # Float32 probabilities printed in full; the batch a picture is in moves the last digits.
 LARGEST_DIFFERENCE_OF_PROBABILITIES = 1e-5
@@ -106,7 +107,7 @@ with torch.inference_mode():
 """
     arguments = [str(digits_run / "model"), str(tmp_path / "pixels.pt"), str(tmp_path / "logits.pt")]
     subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True)
-    model = ClassifierPredictor(digits_run / "model").model
+    model = TASK.load_model(digits_run / "model").eval()
 
     with torch.inference_mode():
         logits = model(pixel_values).logits

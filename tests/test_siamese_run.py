@@ -17,10 +17,10 @@ from sklearn.metrics import average_precision_score
 from hf_tasks import workflow
 from hf_tasks.artifacts import Artifacts
 from hf_tasks.errors import ModelError
-from hf_tasks.prediction import predict_files
 from hf_tasks.recipe import load_recipe
 from hf_tasks.tasks.siamese.model import load_pair_model, open_encoder
 from hf_tasks.tasks.siamese.settings import Model
+from hf_tasks.workflow.prediction import predict_files
 
 WORDS = [
     "red", "green", "blue", "yellow", "apple", "pear", "plum", "cherry",

@@ -17,7 +17,7 @@ from hf_tasks.callbacks.journal import TrackingFiles, read_events  # noqa: E402
 from hf_tasks.data.samples import SAMPLES  # noqa: E402
 from hf_tasks.errors import UserError  # noqa: E402
 from hf_tasks.recipe import load_recipe  # noqa: E402
-from hf_tasks.tracking import resend  # noqa: E402
+from hf_tasks.workflow.tracking import resend  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from hf_tasks.artifacts import Artifacts, write_json
 from hf_tasks.errors import UserError
 from hf_tasks.metrics.neighbours import nearest_neighbours
-from hf_tasks.prediction import Row, open_predictor, open_writer
+from hf_tasks.workflow.prediction import Row, open_predictor, open_writer
 
 FACTS_FILE, ENTRIES_FILE, EMBEDDINGS_FILE = "index.json", "entries.parquet", "embeddings.safetensors"
 TENSOR = "embeddings"

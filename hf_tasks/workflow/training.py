@@ -1,19 +1,15 @@
 """The whole way from a recipe to a trained, measured and saved model, top to bottom."""
 
-import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from transformers import (
     PreTrainedModel,
-    PrinterCallback,
-    ProgressCallback,
     Trainer,
     TrainerState,
     TrainingArguments,
@@ -23,28 +19,23 @@ from transformers import (
 from hf_tasks.artifacts import Artifacts, write_json
 from hf_tasks.callbacks.checkpoints import (
     STATE_FILE,
-    KeepCheckpoints,
     last_complete_checkpoint,
     remove_incomplete_checkpoints,
     settle_checkpoints,
     step_of,
 )
-from hf_tasks.callbacks.history import LogBeforePauses, mean_training_loss
-from hf_tasks.callbacks.predictions import save_table
-from hf_tasks.callbacks.progress import ShowProgress
-from hf_tasks.callbacks.pruning import Prune, compute_sparsity
-from hf_tasks.callbacks.stopping import StopEarly, training_has_ended
-from hf_tasks.contract import Predictions, Task
-from hf_tasks.data.sources import Source
-from hf_tasks.environment import describe_environment
-from hf_tasks.errors import RecipeError, UserError
-from hf_tasks.exporting import export_trained, try_export
-from hf_tasks.publishing import push, write_run_card
-from hf_tasks.recipe import Recipe, load_recipe
-from hf_tasks.recipe.arguments import build_arguments
-from hf_tasks.registry import load_task
-from hf_tasks.run_report import saved_history, write_run_report
-from hf_tasks.tracking import Trackers, require_trackers
+from hf_tasks.callbacks.history import mean_training_loss
+from hf_tasks.callbacks.pruning import compute_sparsity
+from hf_tasks.callbacks.stopping import training_has_ended
+from hf_tasks.contract import Splits, Task
+from hf_tasks.errors import RecipeError
+from hf_tasks.recipe import Recipe
+from hf_tasks.workflow.environment import describe_environment
+from hf_tasks.workflow.exporting import export_trained, try_export
+from hf_tasks.workflow.page import write_run_report
+from hf_tasks.workflow.publishing import push, write_run_card
+from hf_tasks.workflow.setup import add_callbacks, task_and_arguments, write_predictions
+from hf_tasks.workflow.tracking import Trackers, require_trackers
 
 TWO_STEPS = {
     "max_steps": 2,
@@ -79,21 +70,16 @@ def run(
         ModelError: weights cannot be had.
     """
     require_trackers(recipe)
-    task, arguments = _task_and_arguments(recipe)
+    task, arguments = task_and_arguments(recipe)
     artifacts = Artifacts(recipe.output)
     console = console or Console()
+    _require_output(artifacts, may_exist=resume or overwrite)
+    start = _prepare(recipe, task, arguments)
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
-            _open_output(recipe, artifacts, resume=resume, overwrite=overwrite)
+            _clear_output(artifacts, keep=not overwrite)
     with Trackers(artifacts, recipe, say=partial(console.print, markup=False)) as trackers:
-        _fit(
-            recipe,
-            task,
-            arguments,
-            trust_remote_code=trust_remote_code,
-            console=console,
-            trackers=trackers,
-        )
+        _fit(recipe, start, trust_remote_code=trust_remote_code, console=console, trackers=trackers)
     if recipe.hub is not None and arguments.process_index == 0:
         console.print(f"uploaded: {push(artifacts.folder, recipe.hub.repo)}", markup=False, soft_wrap=True)
     return artifacts
@@ -108,124 +94,38 @@ def check(recipe: Recipe, *, trust_remote_code: bool = False, console: Console |
     require_trackers(recipe)
     aside = recipe.output.with_name(f".{recipe.output.name}.check")
     short = replace(recipe, output=aside, training={**recipe.training, **TWO_STEPS})
-    task, arguments = _task_and_arguments(short)
+    task, arguments = task_and_arguments(short)
+    start = _prepare(short, task, arguments)
+    start = replace(start, splits=start.splits.head(2 * arguments.train_batch_size), is_trial=True)
     try:
-        _fit(
-            short,
-            task,
-            arguments,
-            trust_remote_code=trust_remote_code,
-            console=console or Console(),
-            rows=2 * arguments.train_batch_size,
-            is_trial=True,
-        )
+        _fit(short, start, trust_remote_code=trust_remote_code, console=console or Console())
     finally:
         if arguments.process_index == 0:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def evaluate(
-    run_folder: Path,
-    source: Source | None = None,
-    *,
-    out: Path,
-    trust_remote_code: bool = False,
-    console: Console | None = None,
-) -> Artifacts:
-    """Measure a run's model again, on its validation rows or on others.
+@dataclass(frozen=True)
+class _Start:
+    """All that a run needs before it writes anything."""
 
-    Args:
-        run_folder: what run returned, on disk.
-        source: rows to measure on; None takes the recipe's validation rows.
-        out: folder for metrics.json and predictions.csv.
-        trust_remote_code: allow the recipe's `metrics` to fetch and run code of the Hub.
-        console: where progress is shown.
-
-    Raises:
-        UserError: the folder holds no finished run, or the rows are not usable.
-    """
-    if Artifacts(out).recipe.exists():
-        raise UserError(f"--out: {out} holds a run, whose figures stay; name another folder")
-    recipe = replace(_finished_recipe(run_folder), output=out)
-    predictions, is_first_process = _measure(
-        run_folder, recipe, source, trust_remote_code=trust_remote_code, console=console or Console()
-    )
-    if is_first_process:
-        _write_predictions(Artifacts(out), predictions, {})
-        Artifacts(out).checkpoints.rmdir()  # the Trainer made it, nothing was trained
-    return Artifacts(out)
+    task: Task
+    arguments: TrainingArguments
+    weights: Any
+    splits: Splits
+    is_trial: bool = False
+    """Exports before it trains."""
 
 
-def report(run_folder: Path, *, trust_remote_code: bool = False, console: Console | None = None) -> Artifacts:
-    """Draw the page of a finished run again, with its model's answers to the recipe's validation rows.
-
-    Args:
-        run_folder: what run returned, on disk.
-        trust_remote_code: allow the recipe's `metrics` to fetch and run code of the Hub.
-        console: where progress is shown.
-
-    Raises:
-        UserError: the folder holds no finished run, or the rows are not usable any more.
-    """
-    recipe = replace(_finished_recipe(run_folder), output=run_folder)
-    predictions, is_first_process = _measure(
-        run_folder, recipe, None, trust_remote_code=trust_remote_code, console=console or Console()
-    )
-    artifacts = Artifacts(run_folder)
-    if is_first_process:
-        write_run_report(artifacts, recipe, predictions.answers, saved_history(artifacts.checkpoints))
-    return artifacts
+def _prepare(recipe: Recipe, task: Task, arguments: TrainingArguments) -> _Start:
+    """Open weights and rows, the first process first, which fills the caches."""
+    with arguments.main_process_first(local=False):
+        weights = task.open_weights(recipe.settings)
+        return _Start(task, arguments, weights, task.prepare(recipe.settings))
 
 
-def _finished_recipe(run_folder: Path) -> Recipe:
-    artifacts = Artifacts(run_folder)
-    if not artifacts.recipe.is_file() or not artifacts.model.is_dir():
-        raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
-    return load_recipe(artifacts.recipe)
-
-
-def _measure(
-    run_folder: Path, recipe: Recipe, source: Source | None, *, trust_remote_code: bool, console: Console
-) -> tuple[Predictions, bool]:
-    """What a saved model says of rows, and whether this process is the one that writes."""
-    task, arguments = _task_and_arguments(recipe)
-    model = task.load_model(Artifacts(run_folder).model)
-    rows = task.prepare_rows(recipe.settings, source, model)
-    trainer = task.build_trainer(recipe.settings, model, rows, arguments, trust_remote_code)
-    _add_callbacks(trainer, recipe, task, console)
-    return task.compute_predictions(trainer, rows), arguments.process_index == 0
-
-
-def _task_and_arguments(recipe: Recipe) -> tuple[Task, TrainingArguments]:
-    task = load_task(recipe.task)
-    defaults = {**_device_defaults(), **task.training_defaults(recipe.settings)}
-    if recipe.pruning is not None and recipe.pruning.at == "epoch":
-        # An earlier epoch is less sparse than asked for.
-        defaults["load_best_model_at_end"] = False
-    arguments = build_arguments(recipe, arguments_class=task.arguments_class, defaults=defaults)
-    if arguments.n_gpu > 1:
-        raise UserError(
-            f"{arguments.n_gpu} GPUs are visible to one process; start one process a GPU with "
-            "`accelerate launch -m hf_tasks train RECIPE`, or show one GPU: CUDA_VISIBLE_DEVICES=0"
-        )
-    return task, arguments
-
-
-def _device_defaults() -> dict[str, Any]:
-    """What a group of processes needs to be told where there is no accelerator."""
-    if torch.accelerator.is_available():
-        return {}
-    # accelerate would say cpu:0, a name under which PyTorch loads no checkpoint.
-    os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
-    # Left out, the processes do not know of each other, and each trains alone.
-    return {"use_cpu": True}
-
-
-def _open_output(recipe: Recipe, artifacts: Artifacts, *, resume: bool, overwrite: bool) -> None:
+def _require_output(artifacts: Artifacts, *, may_exist: bool) -> None:
     if artifacts.recipe.is_file():
-        if overwrite:
-            shutil.rmtree(artifacts.folder)
-        elif not resume:
+        if not may_exist:
             raise RecipeError(
                 [
                     f"output: {artifacts.folder} already holds a run; continue it with --resume, replace it "
@@ -234,33 +134,32 @@ def _open_output(recipe: Recipe, artifacts: Artifacts, *, resume: bool, overwrit
             )
     elif artifacts.folder.is_dir() and any(artifacts.folder.iterdir()):
         raise RecipeError([f"output: {artifacts.folder} is not empty and holds no run; name another folder"])
-    remove_incomplete_checkpoints(artifacts.checkpoints)
+
+
+def _clear_output(artifacts: Artifacts, *, keep: bool) -> None:
+    """Remove the run that is to be replaced, or what a crash left of one that goes on."""
+    if keep:
+        remove_incomplete_checkpoints(artifacts.checkpoints)
+    elif artifacts.folder.is_dir():
+        shutil.rmtree(artifacts.folder)
 
 
 def _fit(
     recipe: Recipe,
-    task: Task,
-    arguments: TrainingArguments,
+    start: _Start,
     *,
     trust_remote_code: bool,
     console: Console,
-    rows: int | None = None,
     trackers: Trackers | None = None,
-    is_trial: bool = False,
 ) -> None:
-    """Train and leave all artifacts; `rows` limits both splits; a trial exports before it trains."""
-    artifacts = Artifacts(recipe.output)
-    with arguments.main_process_first(local=False):
-        weights = task.open_weights(recipe.settings)
-        splits = task.prepare(recipe.settings)
-    if rows is not None:
-        splits = splits.head(rows)
+    """Train and leave all artifacts."""
+    artifacts, task, arguments, splits = Artifacts(recipe.output), start.task, start.arguments, start.splits
     set_seed(arguments.seed)
-    model = task.build_model(recipe.settings, weights, splits)
-    if is_trial and recipe.export is not None and arguments.process_index == 0:
+    model = task.build_model(recipe.settings, start.weights, splits)
+    if start.is_trial and recipe.export is not None and arguments.process_index == 0:
         try_export(recipe, task, model, splits, formats=recipe.export)
     trainer = task.build_trainer(recipe.settings, model, splits, arguments, trust_remote_code)
-    _add_callbacks(trainer, recipe, task, console)
+    add_callbacks(trainer, recipe, task, console)
     if arguments.process_index == 0:
         _write_start(artifacts, recipe, arguments, splits.facts)
     checkpoint = last_complete_checkpoint(artifacts.checkpoints)
@@ -275,9 +174,9 @@ def _fit(
         further: dict[str, Any] = {"training": facts}
         if recipe.pruning is not None:
             further["sparsity"] = compute_sparsity(trainer.model, recipe.pruning.layers)
-        _write_predictions(artifacts, predictions, further)
+        write_predictions(artifacts, predictions, further)
         try:
-            if recipe.export is not None and not is_trial:
+            if recipe.export is not None and not start.is_trial:
                 export_trained(
                     recipe,
                     task,
@@ -330,19 +229,6 @@ def _restore(trainer: Trainer, state: TrainerState, checkpoint: str, *, keep_bes
     trainer.callback_handler.on_train_end(trainer.args, state, trainer.control)
 
 
-def _add_callbacks(trainer: Trainer, recipe: Recipe, task: Task, console: Console) -> None:
-    trainer.remove_callback(ProgressCallback)
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(LogBeforePauses)
-    trainer.add_callback(KeepCheckpoints(recipe.checkpoints.keep_best))
-    trainer.add_callback(ShowProgress(console, task.shown_metrics))
-    if recipe.pruning is not None:
-        trainer.add_callback(Prune(**recipe.pruning.model_dump()))
-    if recipe.early_stopping is not None:
-        stopping = recipe.early_stopping
-        trainer.add_callback(StopEarly(stopping.patience, stopping.threshold))
-
-
 def _write_start(
     artifacts: Artifacts, recipe: Recipe, arguments: TrainingArguments, facts: Mapping[str, Any]
 ) -> None:
@@ -374,10 +260,3 @@ def _speed(metrics: Mapping[str, float], state: TrainerState, *, first_step: int
         "seconds": metrics["train_runtime"],
         "examples_per_second": round(metrics["train_samples_per_second"] * share, 3),
     }
-
-
-def _write_predictions(artifacts: Artifacts, predictions: Predictions, further: Mapping[str, Any]) -> None:
-    write_json(artifacts.metrics, {**predictions.metrics, **further})
-    save_table(predictions.table, artifacts.predictions)
-    for name, table in predictions.further_tables.items():
-        save_table(table, artifacts.folder / f"{name}.csv")

@@ -1,0 +1,75 @@
+"""What training and measuring a run have in common: its task, arguments, callbacks and tables."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from rich.console import Console
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+
+from hf_tasks.artifacts import Artifacts, write_json
+from hf_tasks.callbacks.checkpoints import KeepCheckpoints
+from hf_tasks.callbacks.history import LogBeforePauses
+from hf_tasks.callbacks.predictions import save_table
+from hf_tasks.callbacks.progress import ShowProgress
+from hf_tasks.callbacks.pruning import Prune
+from hf_tasks.callbacks.stopping import StopEarly
+from hf_tasks.contract import Predictions, Task
+from hf_tasks.errors import UserError
+from hf_tasks.recipe import Recipe
+from hf_tasks.recipe.arguments import build_arguments
+from hf_tasks.registry import load_task
+
+
+def task_and_arguments(recipe: Recipe) -> tuple[Task, TrainingArguments]:
+    """The task of a recipe, and the arguments of its Trainer on this machine.
+
+    Raises:
+        RecipeError: TrainingArguments refuse a value.
+        UserError: several GPUs for one process.
+    """
+    task = load_task(recipe.task)
+    defaults = {**_device_defaults(), **task.training_defaults(recipe.settings)}
+    if recipe.pruning is not None and recipe.pruning.at == "epoch":
+        # An earlier epoch is less sparse than asked for.
+        defaults["load_best_model_at_end"] = False
+    arguments = build_arguments(recipe, arguments_class=task.arguments_class, defaults=defaults)
+    if arguments.n_gpu > 1:
+        raise UserError(
+            f"{arguments.n_gpu} GPUs are visible to one process; start one process a GPU with "
+            "`accelerate launch -m hf_tasks train RECIPE`, or show one GPU: CUDA_VISIBLE_DEVICES=0"
+        )
+    return task, arguments
+
+
+def _device_defaults() -> dict[str, Any]:
+    """What a group of processes needs to be told where there is no accelerator."""
+    if torch.accelerator.is_available():
+        return {}
+    # accelerate would say cpu:0, a name under which PyTorch loads no checkpoint.
+    os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
+    # Left out, the processes do not know of each other, and each trains alone.
+    return {"use_cpu": True}
+
+
+def add_callbacks(trainer: Trainer, recipe: Recipe, task: Task, console: Console) -> None:
+    """Put our progress, checkpoints and stopping in place of the Trainer's, and what the recipe asks for."""
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(LogBeforePauses)
+    trainer.add_callback(KeepCheckpoints(recipe.checkpoints.keep_best))
+    trainer.add_callback(ShowProgress(console, task.shown_metrics))
+    if recipe.pruning is not None:
+        trainer.add_callback(Prune(**recipe.pruning.model_dump()))
+    if recipe.early_stopping is not None:
+        stopping = recipe.early_stopping
+        trainer.add_callback(StopEarly(stopping.patience, stopping.threshold))
+
+
+def write_predictions(artifacts: Artifacts, predictions: Predictions, further: Mapping[str, Any]) -> None:
+    """Write metrics.json, with further entries, and the tables."""
+    write_json(artifacts.metrics, {**predictions.metrics, **further})
+    save_table(predictions.table, artifacts.predictions)
+    for name, table in predictions.further_tables.items():
+        save_table(table, artifacts.folder / f"{name}.csv")
