@@ -1,6 +1,10 @@
+import pytest
 import yaml
+from conftest import ROOT
 
 from hf_tasks.hub.card import CardFacts, escape, write_card
+from hf_tasks.recipe import load_recipe
+from hf_tasks.workflow.publishing import find_base_model
 
 CLASSES = {
     "cat": {"precision": 0.9, "recall": 0.9, "f1": 0.9, "support": 50},
@@ -92,3 +96,38 @@ def test_a_folder_that_breaks_out_of_the_code_does_not():
     card = card_of(load_from='x"\n```\n# y')
 
     assert "\n# y" not in card
+
+
+@pytest.mark.parametrize(
+    ("task", "config", "line"),
+    [
+        ("metric-learning", {}, 'model = AutoModel.from_pretrained("me/pets")'),
+        ("siamese", {}, 'model = SentenceTransformer("me/pets")'),
+        (
+            "language-model",
+            {"architectures": ["GPT2LMHeadModel"]},
+            'pipeline("text-generation", model="me/pets")',
+        ),
+        ("language-model", {"architectures": ["BertForMaskedLM"]}, 'pipeline("fill-mask", model="me/pets")'),
+    ],
+)
+def test_each_task_says_how_its_model_is_loaded(task, config, line):
+    card = card_of(task=task, config=config, metrics={"mrr": 0.5})
+
+    program = card.split("```python\n")[1].split("```")[0]
+    assert line in program
+    compile(program, "card", "exec")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "base_model"),
+    [
+        ("image_classification/multiclass", "timm/resnet18.a1_in1k"),
+        ("image_classification/digits", None),
+        ("language_model/fine_tune", "gpt2"),
+        ("language_model/docstrings", None),
+        ("siamese/docstring_pairs", None),
+    ],
+)
+def test_the_weights_that_training_started_from_are_named_as_the_hub_does(recipe, base_model):
+    assert find_base_model(load_recipe(ROOT / f"recipes/{recipe}.yaml")) == base_model

@@ -10,6 +10,8 @@ from huggingface_hub import EvalResult, ModelCardData
 
 PIPELINES = {"image-classification": "image-classification"}
 """Tasks of ours that a pipeline of transformers answers for, by the pipeline's name."""
+LIBRARIES = {"siamese": "sentence-transformers"}
+"""What loads a task's model, where it is not transformers."""
 MARGIN = 0.1
 FEW_EXAMPLES = 10
 MOST_CLASSES = 200
@@ -74,7 +76,7 @@ def _metadata(facts: CardFacts) -> ModelCardData:
     ]
     return ModelCardData(
         license=facts.license,
-        library_name="transformers",
+        library_name=LIBRARIES.get(facts.task, "transformers"),
         pipeline_tag=pipeline,
         tags=["hf_tasks", facts.task],
         datasets=list(facts.datasets) or None,
@@ -101,18 +103,35 @@ def _opening(facts: CardFacts) -> Iterator[str]:
 
 
 def _loading(facts: CardFacts) -> Iterator[str]:
-    yield "## How to use it\n\nNothing but transformers (and timm, for timm networks) is needed."
+    library = LIBRARIES.get(facts.task, "transformers")
+    yield f"## How to use it\n\nNothing but {library} (and timm, for timm networks) is needed."
     place = json.dumps(facts.load_from).replace("`", "\\u0060")
+    yield "\n".join(["```python", *_program(facts, place), "```"])
+
+
+def _program(facts: CardFacts, place: str) -> list[str]:
+    """Lines of Python that load the model and, where a line can show it, use it."""
     if facts.task in PIPELINES:
-        lines = [
-            "from transformers import pipeline",
+        name, variable, example = PIPELINES[facts.task], "classify", '"picture.jpg"'
+    elif facts.task == "siamese":
+        return [
+            "from sentence_transformers import SentenceTransformer",
             "",
-            f'classify = pipeline("{PIPELINES[facts.task]}", model={place})',
-            'print(classify("picture.jpg"))',
+            f"model = SentenceTransformer({place})",
+            'print(model.similarity(*model.encode(["a text", "another text"])))',
         ]
+    elif facts.task == "language-model":
+        is_masked = "MaskedLM" in str(facts.config.get("architectures"))
+        name, variable = ("fill-mask", "fill") if is_masked else ("text-generation", "write")
+        example = f'f"Once {{{variable}.tokenizer.mask_token}} a time"' if is_masked else '"Once upon a time"'
     else:
-        lines = ["from transformers import AutoModel", "", f"model = AutoModel.from_pretrained({place})"]
-    yield "\n".join(["```python", *lines, "```"])
+        return ["from transformers import AutoModel", "", f"model = AutoModel.from_pretrained({place})"]
+    return [
+        "from transformers import pipeline",
+        "",
+        f'{variable} = pipeline("{name}", model={place})',
+        f"print({variable}({example}))",
+    ]
 
 
 def _figures(facts: CardFacts) -> Iterator[str]:

@@ -11,6 +11,8 @@ from hf_tasks.hub.card import CardFacts, write_card
 from hf_tasks.hub.upload import require_repository_name, upload
 from hf_tasks.recipe import Recipe, load_recipe
 
+TIMM_TASKS = ("image-classification", "metric-learning")
+
 
 def write_run_card(recipe: Recipe, artifacts: Artifacts, *, repository: str | None = None) -> None:
     """Write README.md of a finished run; with a repository, the card says to load the model from there."""
@@ -22,7 +24,7 @@ def write_run_card(recipe: Recipe, artifacts: Artifacts, *, repository: str | No
         load_from=repository or f"{artifacts.folder.resolve().name}/{artifacts.model.name}",
         license=None if hub is None else hub.license,
         datasets=[*([] if hub is None else hub.datasets), *_hub_datasets(data)],
-        base_model=_base_model(recipe.text),
+        base_model=find_base_model(recipe),
         metrics=read_json(artifacts.metrics),
         data=data,
         config=read_json(artifacts.model / "config.json"),
@@ -78,11 +80,11 @@ def _hub_datasets(data: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for name in sources if name and not Path(name).exists()))
 
 
-def _base_model(recipe_text: str) -> str | None:
-    """The repository of the weights that training started from, as timm publishes them."""
-    model = yaml.safe_load(recipe_text).get("model") or {}
+def find_base_model(recipe: Recipe) -> str | None:
+    """The repository of the weights that training started from; timm publishes its own under `timm/`."""
+    model = yaml.safe_load(recipe.text).get("model") or {}
     name = str(model.get("name", ""))
     is_published = model.get("pretrained", True) and "weights" not in model
     if not is_published or not name or "${" in name or Path(name).exists():
         return None
-    return name if "/" in name else f"timm/{name}"
+    return f"timm/{name}" if recipe.task in TIMM_TASKS and "/" not in name else name
