@@ -26,6 +26,7 @@ from hf_tasks.callbacks.checkpoints import (
 )
 from hf_tasks.callbacks.history import mean_training_loss
 from hf_tasks.callbacks.pruning import compute_sparsity
+from hf_tasks.callbacks.schedule import RequireRoomForSchedule
 from hf_tasks.callbacks.stopping import training_has_ended
 from hf_tasks.contract import Splits, Task
 from hf_tasks.errors import RecipeError
@@ -160,6 +161,8 @@ def _fit(
         try_export(recipe, task, model, splits, formats=recipe.export)
     trainer = task.build_trainer(recipe.settings, model, splits, arguments, trust_remote_code)
     add_callbacks(trainer, recipe, task, console)
+    if not start.is_trial:
+        trainer.add_callback(RequireRoomForSchedule)
     if arguments.process_index == 0:
         _write_start(artifacts, recipe, arguments, splits.facts)
     checkpoint = last_complete_checkpoint(artifacts.checkpoints)
