@@ -58,7 +58,8 @@ def run_captured(arguments: list[str], folder: Path) -> subprocess.CompletedProc
     """Run in a folder, as in a terminal of 80 columns, with what was printed and said of errors apart."""
     with tempfile.TemporaryDirectory() as aside:
         out, err = Path(aside, "out"), Path(aside, "err")
-        process = FORKED.Process(target=_captured, args=(arguments, folder, out, err))
+        environment = {**os.environ, "COLUMNS": "80"}  # as it is now, not when the server started
+        process = FORKED.Process(target=_captured, args=(arguments, folder, out, err, environment))
         process.start()
         process.join()
         return subprocess.CompletedProcess(arguments, process.exitcode, out.read_text(), err.read_text())
@@ -148,9 +149,9 @@ def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _captured(arguments: list[str], folder: Path, out: Path, err: Path) -> None:
+def _captured(arguments: list[str], folder: Path, out: Path, err: Path, environment: dict[str, str]) -> None:
     os.chdir(folder)
-    os.environ["COLUMNS"] = "80"
+    os.environ.update(environment)
     with err.open("wb") as file:
         os.dup2(file.fileno(), 2)
     _run(arguments, out, threads=1)
