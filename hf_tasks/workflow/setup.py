@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers.utils.logging import disable_progress_bar
 
 from hf_tasks.artifacts import Artifacts, write_json
 from hf_tasks.callbacks.checkpoints import KeepCheckpoints
@@ -55,6 +56,7 @@ def _device_defaults() -> dict[str, Any]:
 
 def add_callbacks(trainer: Trainer, recipe: Recipe, task: Task, console: Console) -> None:
     """Put our progress, checkpoints and stopping in place of the Trainer's, and what the recipe asks for."""
+    disable_progress_bar()
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(LogBeforePauses)
