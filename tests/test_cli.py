@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,23 @@ def test_a_run_is_not_replaced_unless_that_is_said(digits, digits_run):
 
     assert done.returncode == 2
     assert "already holds a run; continue it with --resume, replace it with --overwrite" in done.stderr
+
+
+def test_a_run_that_is_replaced_comes_back_when_the_new_one_fails_before_a_checkpoint(
+    digits, digits_run, tmp_path
+):
+    shutil.copytree(digits_run, tmp_path / "run")
+    before = {path.name for path in (tmp_path / "run").iterdir()}
+
+    done = run_program(
+        "train", DIGITS, f"output={tmp_path}/run", "training.optim_args=nonsense", "training.optim=galore_adamw",
+        "--overwrite", folder=digits,
+    )  # fmt: skip
+
+    assert done.returncode != 0
+    assert {path.name for path in (tmp_path / "run").iterdir()} == before
+    assert (tmp_path / "run/metrics.json").read_bytes() == (digits_run / "metrics.json").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_folder_of_other_things_is_never_a_run_folder(digits, tmp_path):

@@ -58,9 +58,10 @@ MISTAKES = [
         "learning_rat",
         "16: training.learning_rat: unknown key, did you mean 'learning_rate'?",
     ),
-    ("1e-3", "fast", "16: training.learning_rate: found 'fast', wanted a number"),
-    ("1e-3", ".nan", "16: training.learning_rate: found nan, wanted a number"),
-    ("1e-3", "true", "16: training.learning_rate: found true, wanted a number"),
+    ("1e-3", "fast", "16: training.learning_rate: found 'fast', wanted a number of at least 0"),
+    ("1e-3", "-1", "16: training.learning_rate: found -1, wanted a number of at least 0"),
+    ("1e-3", ".nan", "16: training.learning_rate: found nan, wanted a number of at least 0"),
+    ("1e-3", "true", "16: training.learning_rate: found true, wanted a number of at least 0"),
     (
         "learning_rate: 1e-3",
         "eval_strategy: no",
@@ -272,7 +273,7 @@ def test_all_mistakes_are_reported_together_in_the_order_of_the_file(recipe_file
     assert problems == [
         f"recipe.yaml:2: task: found 'segmentation', wanted {TASK_NAMES}",
         "recipe.yaml:12: early_stopping.patience: found 0, wanted a whole number of at least 1",
-        "override 'training.seed=x': training.seed: found 'x', wanted a whole number",
+        "override 'training.seed=x': training.seed: found 'x', wanted a whole number of at least 0",
     ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -40,6 +40,24 @@ _NO_DEFAULT: dict[str, Any] = {
     "default_factory": lambda: None
 }  # may be left out; the schema names no default
 _UPLOAD = "the program does not upload while it trains; use hub, or hf-tasks push when the run has ended"
+
+AT_LEAST = {
+    "adam_beta1": 0,
+    "adam_beta2": 0,
+    "adam_epsilon": 0,
+    "dataloader_num_workers": 0,
+    "gradient_accumulation_steps": 1,
+    "label_smoothing_factor": 0,
+    "learning_rate": 0,
+    "max_grad_norm": 0,
+    "num_train_epochs": 0,
+    "per_device_eval_batch_size": 1,
+    "per_device_train_batch_size": 1,
+    "seed": 0,
+    "warmup_steps": 0,
+    "weight_decay": 0,
+}
+"""Smallest values that make sense; transformers and torch say so when all data is loaded, or never."""
 
 OWNED = {
     "output_dir": "use output",
@@ -137,6 +155,9 @@ def _field(statement: ast.AnnAssign, enums: Mapping[str, tuple[str, ...]]) -> tu
     keywords = {word.arg: word.value for word in call.keywords} if isinstance(call, ast.Call) else {}
     metadata = _metadata(keywords.get("metadata"))
     members = list(_members(statement.annotation, enums))
+    if isinstance(statement.target, ast.Name) and (least := AT_LEAST.get(statement.target.id)) is not None:
+        bound = Field(ge=least)
+        members = [Annotated[member, bound] if member in (int, float) else member for member in members]
     choices = metadata.get("choices")
     if choices:
         members = [member for member in members if member is not str] + [Literal[tuple(choices)]]

@@ -1,7 +1,8 @@
 """The whole way from a recipe to a trained, measured and saved model, top to bottom."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -76,10 +77,8 @@ def run(
     console = console or Console()
     _require_output(artifacts, may_exist=resume or overwrite)
     start = _prepare(recipe, task, arguments)
-    with arguments.main_process_first(local=False):
-        if arguments.process_index == 0:
-            _clear_output(artifacts, keep=not overwrite)
-    with Trackers(artifacts, recipe, say=partial(console.print, markup=False)) as trackers:
+    say = partial(console.print, markup=False)
+    with _output(artifacts, arguments, overwrite=overwrite), Trackers(artifacts, recipe, say=say) as trackers:
         _fit(recipe, start, trust_remote_code=trust_remote_code, console=console, trackers=trackers)
     if recipe.hub is not None and arguments.process_index == 0:
         console.print(f"uploaded: {push(artifacts.folder, recipe.hub.repo)}", markup=False, soft_wrap=True)
@@ -137,12 +136,27 @@ def _require_output(artifacts: Artifacts, *, may_exist: bool) -> None:
         raise RecipeError([f"output: {artifacts.folder} is not empty and holds no run; name another folder"])
 
 
-def _clear_output(artifacts: Artifacts, *, keep: bool) -> None:
-    """Remove the run that is to be replaced, or what a crash left of one that goes on."""
-    if keep:
-        remove_incomplete_checkpoints(artifacts.checkpoints)
-    elif artifacts.folder.is_dir():
-        shutil.rmtree(artifacts.folder)
+@contextmanager
+def _output(artifacts: Artifacts, arguments: TrainingArguments, *, overwrite: bool) -> Iterator[None]:
+    """A folder to write to; a replaced run comes back if the new one fails before a checkpoint."""
+    folder, aside = artifacts.folder, artifacts.folder.with_name(f".{artifacts.folder.name}.replaced")
+    is_first = arguments.process_index == 0
+    with arguments.main_process_first(local=False):
+        if is_first and overwrite and folder.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+        elif is_first:
+            remove_incomplete_checkpoints(artifacts.checkpoints)
+    try:
+        yield
+    except BaseException:
+        if is_first and aside.is_dir() and last_complete_checkpoint(artifacts.checkpoints) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.rename(folder)
+        raise
+    finally:
+        if is_first:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _fit(
