@@ -40,7 +40,7 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(PYTHON) -m venv .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --editable \
-		".[mlflow,onnx-torch,tensorboard,test]" "transformers>=5" "sentence-transformers>=6"
+		".[lora,mlflow,onnx-torch,tensorboard,test]" "transformers>=5" "sentence-transformers>=6"
 	touch $@
 
 $(BIN)/python:

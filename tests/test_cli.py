@@ -91,10 +91,8 @@ def test_a_run_that_is_replaced_comes_back_when_the_new_one_fails_before_a_check
     shutil.copytree(digits_run, tmp_path / "run")
     before = {path.name for path in (tmp_path / "run").iterdir()}
 
-    done = run_program(
-        "train", DIGITS, f"output={tmp_path}/run", "training.optim_args=nonsense", "training.optim=galore_adamw",
-        "--overwrite", folder=digits,
-    )  # fmt: skip
+    broken = ["training.optim=galore_adamw", "training.optim_args=nonsense"]  # is not installed
+    done = run_program("train", DIGITS, f"output={tmp_path}/run", *broken, "--overwrite", folder=digits)
 
     assert done.returncode != 0
     assert {path.name for path in (tmp_path / "run").iterdir()} == before
