@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from hf_tasks.errors import UserError
+from hf_tasks.errors import Interrupted, UserError
 
 app = typer.Typer(
     help="From pictures or texts to a trained, measured and delivered model, with one readable recipe.",
@@ -73,9 +73,13 @@ def train(
         workflow.check(loaded, trust_remote_code=trust_remote_code, console=console)
         _say(f"check passed: {recipe} trains, evaluates and saves")
         return
-    artifacts = workflow.run(
-        loaded, resume=resume, overwrite=overwrite, trust_remote_code=trust_remote_code, console=console
-    )
+    try:
+        artifacts = workflow.run(
+            loaded, resume=resume, overwrite=overwrite, trust_remote_code=trust_remote_code, console=console
+        )
+    except Interrupted as stop:
+        _say(str(stop))
+        raise typer.Exit(stop.exit_code) from None
     _show_metrics(artifacts.metrics)
     _say(f"results: {artifacts.folder}  (model/ metrics.json predictions.csv report.html)")
 

@@ -25,3 +25,16 @@ class ModelError(UserError):
 
 class ExportError(UserError):
     """A format cannot be made, or an exported file does not answer as the trained model does."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ended a run; the message says what is saved and how to go on."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+    @property
+    def exit_code(self) -> int:
+        """What shells expect of a program that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.signal_number

@@ -105,6 +105,22 @@ def kill_at_step(step: int) -> None:
     DEFAULT_CALLBACKS.append(KillAtStep)
 
 
+def signal_at_step(step: int, number: int, *, rank: int | None = None) -> None:
+    """Send this process, or the one of a rank alone, a signal while a training step is at work."""
+    from transformers import TrainerCallback
+    from transformers.trainer import DEFAULT_CALLBACKS
+
+    class SignalAtStep(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == step - 1 and rank in (None, args.process_index):
+                # The workers of the loader too, as a terminal does.
+                for process in [*multiprocessing.active_children()]:
+                    os.kill(process.pid, number)
+                os.kill(os.getpid(), number)
+
+    DEFAULT_CALLBACKS.append(SignalAtStep)
+
+
 def kill_after_training() -> None:
     """SIGKILL this process when all steps are done and no model is written yet."""
     from transformers import TrainerCallback

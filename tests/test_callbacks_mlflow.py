@@ -27,7 +27,7 @@ with tracker:
     tracker.log_metrics({{"train/loss": 0.5}}, step=1)
     if "{death}" == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    raise RuntimeError("out of memory")
+    raise {{"exception": RuntimeError, "Ctrl-C": KeyboardInterrupt}}["{death}"]("the end")
 """
 
 
@@ -182,15 +182,17 @@ def test_values_that_are_no_numbers_arrive_as_such(server, files):
     assert metrics["inf"] > 1e308  # MLflow keeps infinity as the largest double
 
 
-@pytest.mark.parametrize("death", ["kill", "exception"])
-def test_the_run_of_a_training_that_dies_is_closed_as_failed(server, tmp_path, death):
+@pytest.mark.parametrize(
+    ("death", "status"), [("kill", "FAILED"), ("exception", "FAILED"), ("Ctrl-C", "KILLED")]
+)
+def test_the_run_of_a_training_that_dies_is_closed(server, tmp_path, death, status):
     script = tmp_path / "train.py"
     script.write_text(DYING.format(folder=tmp_path / "tracking", uri=server.url, death=death))
 
     subprocess.run([sys.executable, str(script)], check=False, stderr=subprocess.DEVNULL, timeout=120)
 
     files = TrackingFiles(tmp_path / "tracking")
-    wait_until(lambda: files.identity.exists() and server.run_of(files).info.status == "FAILED")
+    wait_until(lambda: files.identity.exists() and server.run_of(files).info.status == status)
     assert server.steps_of(files) == Counter([1])
 
 

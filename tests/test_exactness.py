@@ -19,6 +19,7 @@ from forked_program import (
     kill_in_removal,
     run_group,
     run_to_end,
+    signal_at_step,
     start,
 )
 from PIL import Image
@@ -144,6 +145,72 @@ def test_killed_at_a_step_and_resumed_is_the_same_run(folder, uninterrupted, ste
     resumed = kill_and_resume(folder, f"killed-{step}-{workers}", partial(kill_at_step, step), overrides)
 
     require_same_run(resumed, uninterrupted)
+
+
+def require_same_answer(run, other) -> None:
+    """Weights bit for bit, predictions and evaluations to the last digit.
+
+    An interrupted run logs its loss once more, where it was stopped.
+    """
+    assert (run / "model/model.safetensors").read_bytes() == (other / "model/model.safetensors").read_bytes()
+    assert rows_of(run) == [
+        {**row, "path": row["path"].replace(str(other), str(run))} for row in rows_of(other)
+    ]
+    evaluations = [[entry for entry in history_of(one) if "eval_loss" in entry] for one in (run, other)]
+    assert evaluations[0] == evaluations[1]
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "workers", "saved"),
+    [(3, signal.SIGINT, 0, 3), (8, signal.SIGTERM, 2, 8), (6, signal.SIGINT, 2, 6)],
+)
+def test_interrupted_in_a_step_saves_it_and_resumed_is_the_same_run(
+    folder, uninterrupted, step, number, workers, saved
+):
+    name = f"interrupted-{step}"
+    arguments = train_arguments(folder, name, f"training.dataloader_num_workers={workers}")
+    fault = partial(signal_at_step, step, number)
+
+    code = end_code(start(arguments, folder / f"{name}.log", prepare=fault))
+
+    printed = (folder / f"{name}.log").read_text()
+    assert code == 128 + number, printed
+    assert "Traceback" not in printed
+    assert f"stopped at step {saved}, which is saved" in printed
+    assert f"hf-tasks train {folder / name}/recipe.yaml --resume" in printed
+    run_to_end(["train", f"{folder / name}/recipe.yaml", "--resume"], folder / f"{name}.log")
+    require_same_answer(folder / name, uninterrupted)
+
+
+def press_twice() -> None:
+    from hf_tasks.callbacks import interruption
+
+    interruption.SAME_PRESS_SECONDS = -1.0
+    signal_at_step(3, signal.SIGINT)
+    signal_at_step(3, signal.SIGINT)
+
+
+def test_a_second_signal_ends_the_run_at_once(folder):
+    code = end_code(start(train_arguments(folder, "twice"), folder / "twice.log", prepare=press_twice))
+
+    printed = (folder / "twice.log").read_text()
+    assert code == 128 + signal.SIGINT, printed
+    assert "Traceback" not in printed
+    assert "no checkpoint is there yet, start it again" in printed
+
+
+def test_two_processes_of_which_one_is_interrupted_save_the_same_step(folder):
+    options = ("training.max_steps=7", "training.save_steps=7", "training.eval_steps=7")
+    run_group(train_arguments(folder, "pair", *options), folder / "pair.log", processes=2)
+    arguments = train_arguments(folder, "pair-stopped", *options)
+    # The third step ends the epoch.
+    fault = partial(signal_at_step, 4, signal.SIGTERM, rank=1)
+
+    run_group(arguments, folder / "pair-stopped.log", processes=2, prepare=fault, code=128 + signal.SIGTERM)
+
+    assert [path.name for path in (folder / "pair-stopped/checkpoints").iterdir()] == ["checkpoint-5"]
+    run_group([*arguments, "--resume"], folder / "pair-resumed.log", processes=2)
+    require_same_answer(folder / "pair-stopped", folder / "pair")
 
 
 def test_killed_while_a_checkpoint_is_written_and_resumed_is_the_same_run(folder, uninterrupted):

@@ -22,7 +22,9 @@ CLOSE_SECONDS = 90.0
 
 
 class MLflowTracker(TrainerCallback):
-    """Keeps a journal of a run and has it sent; a context that closes the run as FINISHED or FAILED.
+    """Keeps a journal of a run and has it sent; a context that closes the run.
+
+    It ends as FINISHED, as KILLED by Ctrl-C or SIGTERM, or as FAILED.
 
     Points of a resumed training that an earlier part of it has logged already are not logged again.
     """
@@ -72,7 +74,8 @@ class MLflowTracker(TrainerCallback):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the run, and give the server a bounded time to take what is left."""
-        self._journal.append("status", {"status": "FINISHED" if kind is None else "FAILED"})
+        failed = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        self._journal.append("status", {"status": "FINISHED" if kind is None else failed})
         if self._model is not None:
             self._journal.append("model", self._model)
         self._journal.close()

@@ -54,19 +54,25 @@ def _device_defaults() -> dict[str, Any]:
     return {"use_cpu": True}
 
 
-def add_callbacks(trainer: Trainer, recipe: Recipe, task: Task, console: Console) -> None:
-    """Put our progress, checkpoints and stopping in place of the Trainer's, and what the recipe asks for."""
+def add_callbacks(trainer: Trainer, recipe: Recipe, task: Task, console: Console) -> ShowProgress:
+    """Put our progress, checkpoints and stopping in place of the Trainer's, and what the recipe asks for.
+
+    Returns:
+        The progress, to be closed when training fails.
+    """
     disable_progress_bar()
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(LogBeforePauses)
     trainer.add_callback(KeepCheckpoints(recipe.checkpoints.keep_best))
-    trainer.add_callback(ShowProgress(console, task.shown_metrics))
+    progress = ShowProgress(console, task.shown_metrics)
+    trainer.add_callback(progress)
     if recipe.pruning is not None:
         trainer.add_callback(Prune(**recipe.pruning.model_dump()))
     if recipe.early_stopping is not None:
         stopping = recipe.early_stopping
         trainer.add_callback(StopEarly(stopping.patience, stopping.threshold))
+    return progress
 
 
 def write_predictions(artifacts: Artifacts, predictions: Predictions, further: Mapping[str, Any]) -> None:

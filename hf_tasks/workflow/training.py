@@ -1,9 +1,11 @@
 """The whole way from a recipe to a trained, measured and saved model, top to bottom."""
 
+import shlex
 import shutil
+import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,12 @@ from hf_tasks.callbacks.checkpoints import (
     step_of,
 )
 from hf_tasks.callbacks.history import mean_training_loss
+from hf_tasks.callbacks.interruption import SignalWatch, StopOnSignal
 from hf_tasks.callbacks.pruning import compute_sparsity
 from hf_tasks.callbacks.schedule import RequireRoomForSchedule
 from hf_tasks.callbacks.stopping import training_has_ended
 from hf_tasks.contract import Splits, Task
-from hf_tasks.errors import RecipeError
+from hf_tasks.errors import Interrupted, RecipeError
 from hf_tasks.recipe import Recipe
 from hf_tasks.workflow.environment import describe_environment
 from hf_tasks.workflow.exporting import export_trained, try_export
@@ -70,6 +73,7 @@ def run(
         RecipeError: the output folder holds a run, or TrainingArguments refuse a value.
         DataError: rows or pictures are not usable.
         ModelError: weights cannot be had.
+        Interrupted: Ctrl-C or SIGTERM; while steps are made, after a checkpoint is saved.
     """
     require_trackers(recipe)
     task, arguments = task_and_arguments(recipe)
@@ -78,8 +82,16 @@ def run(
     _require_output(artifacts, may_exist=resume or overwrite)
     start = _prepare(recipe, task, arguments)
     say = partial(console.print, markup=False)
-    with _output(artifacts, arguments, overwrite=overwrite), Trackers(artifacts, recipe, say=say) as trackers:
-        _fit(recipe, start, trust_remote_code=trust_remote_code, console=console, trackers=trackers)
+    try:
+        with (
+            SignalWatch() as watch,
+            _output(artifacts, arguments, overwrite=overwrite),
+            Trackers(artifacts, recipe, say=say) as trackers,
+        ):
+            start = replace(start, watch=watch)
+            _fit(recipe, start, trust_remote_code=trust_remote_code, console=console, trackers=trackers)
+    except Interrupted as stop:
+        raise _with_the_way_on(stop, artifacts, arguments) from None
     if recipe.hub is not None and arguments.process_index == 0:
         console.print(f"uploaded: {push(artifacts.folder, recipe.hub.repo)}", markup=False, soft_wrap=True)
     return artifacts
@@ -98,7 +110,8 @@ def check(recipe: Recipe, *, trust_remote_code: bool = False, console: Console |
     start = _prepare(short, task, arguments)
     start = replace(start, splits=start.splits.head(2 * arguments.train_batch_size), is_trial=True)
     try:
-        _fit(short, start, trust_remote_code=trust_remote_code, console=console or Console())
+        with SignalWatch():
+            _fit(short, start, trust_remote_code=trust_remote_code, console=console or Console())
     finally:
         if arguments.process_index == 0:
             shutil.rmtree(aside, ignore_errors=True)
@@ -114,6 +127,7 @@ class _Start:
     splits: Splits
     is_trial: bool = False
     """Exports before it trains."""
+    watch: SignalWatch = field(default_factory=SignalWatch)
 
 
 def _prepare(recipe: Recipe, task: Task, arguments: TrainingArguments) -> _Start:
@@ -159,6 +173,18 @@ def _output(artifacts: Artifacts, arguments: TrainingArguments, *, overwrite: bo
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def _with_the_way_on(stop: Interrupted, artifacts: Artifacts, arguments: TrainingArguments) -> Interrupted:
+    """What happened, and the command that goes on from the last checkpoint, if there is one."""
+    name = signal.Signals(stop.signal_number).name
+    cause = "Ctrl-C" if stop.signal_number == signal.SIGINT else name
+    if last_complete_checkpoint(artifacts.checkpoints) is None:
+        way = "no checkpoint is there yet, start it again"
+    else:
+        launcher = "hf-tasks" if arguments.world_size == 1 else "accelerate launch -m hf_tasks"
+        way = f"go on with: {launcher} train {shlex.quote(str(artifacts.recipe))} --resume"
+    return Interrupted(stop.signal_number, f"{stop} ({cause}); {way}")
+
+
 def _fit(
     recipe: Recipe,
     start: _Start,
@@ -174,7 +200,7 @@ def _fit(
     if start.is_trial and recipe.export is not None and arguments.process_index == 0:
         try_export(recipe, task, model, splits, formats=recipe.export)
     trainer = task.build_trainer(recipe.settings, model, splits, arguments, trust_remote_code)
-    add_callbacks(trainer, recipe, task, console)
+    progress = add_callbacks(trainer, recipe, task, console)
     if not start.is_trial:
         trainer.add_callback(RequireRoomForSchedule)
     if arguments.process_index == 0:
@@ -183,7 +209,9 @@ def _fit(
     if trackers is not None:
         defaults = task.training_defaults(recipe.settings)
         trackers.follow(trainer, training_defaults=defaults, checkpoint=checkpoint)
-    facts = _train(trainer, checkpoint, recipe)
+        trainer.add_callback(StopOnSignal(start.watch))
+    with closing(progress):
+        facts = _train(trainer, checkpoint, recipe)
     _save_model(trainer, artifacts.model)
     predictions = task.compute_predictions(trainer, splits)
     if arguments.process_index == 0:
