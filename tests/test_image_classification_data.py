@@ -280,3 +280,20 @@ def test_label_columns_without_any_positive_row_are_told(folder):
     message = refusal({"train": {"table": str(folder / "a.csv")}, "columns": {"labels": ["a", "b", "c"]}})
 
     assert message.endswith("classes without a positive row: b, c; add rows of them, or leave them out")
+
+
+def test_problems_of_labels_and_of_pictures_are_told_together(folder):
+    (folder / "images" / "1.png").write_bytes(b"no picture")
+    train = write_table(folder / "train.csv", ["a", "b", ""])
+    validation = write_table(folder / "validation.csv", ["a", "c", ""], first=38)
+
+    message = refusal({"train": train, "validation": validation})
+
+    found = [line for line in message.splitlines() if line.startswith("data.")]
+    assert [line.partition("): ")[2].partition(": 1;")[0] for line in found] == [
+        "rows without a label in column 'label'",
+        "pictures that cannot be decoded",
+        "rows without a label in column 'label'",
+        "picture files that are not there",
+        "labels that no training row has",
+    ]

@@ -6,6 +6,7 @@ Axes: N rows, C classes, M memberships (a row and one of its classes).
 import re
 import unicodedata
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_tasks.data.columns import require_columns, require_free_names
-from hf_tasks.data.problems import SHOWN, Findings
+from hf_tasks.data.problems import SHOWN, Findings, Problems
 from hf_tasks.errors import DataError
 
 PRESENT = pa.array(["1", "1.0", "true"])
@@ -41,7 +42,9 @@ def sort_class_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(distinct))
 
 
-def read_label(rows: datasets.Dataset, column: str, *, where: str) -> Memberships:
+def read_label(
+    rows: datasets.Dataset, column: str, *, where: str, problems: Problems | None = None
+) -> Memberships:
     """One class per row, from a column of texts, whole numbers, true / false, or ClassLabel numbers.
 
     Texts stay as they are written, spaces included. Only classes that occur are listed.
@@ -50,6 +53,7 @@ def read_label(rows: datasets.Dataset, column: str, *, where: str) -> Membership
         rows: what load_rows returned.
         column: the column of classes.
         where: section and source, as `data.train (train.csv)`, for messages.
+        problems: notes rows without a label, which are left out then; None raises.
 
     Raises:
         DataError: there is no such column, it holds something else, or rows have no label.
@@ -62,10 +66,13 @@ def read_label(rows: datasets.Dataset, column: str, *, where: str) -> Membership
         )
     texts = _texts(_values(rows, column), rows.features[column], column=column, where=where)
     empty = np.flatnonzero(pc.is_null(texts))
+    labelled_M = np.flatnonzero(pc.is_valid(texts))
     if len(empty):
         kind = f"{where}: rows without a label in column '{column}'"
-        refuse_rows(rows, empty, kind=kind, advice="fill them in, or remove the rows")
-    return Memberships(np.arange(len(rows)), texts, sort_class_names(pc.unique(texts).to_pylist()))
+        with nullcontext() if problems is None else problems.noted():
+            refuse_rows(rows, empty, kind=kind, advice="fill them in, or remove the rows")
+        texts = texts.drop_null()
+    return Memberships(labelled_M, texts, sort_class_names(pc.unique(texts).to_pylist()))
 
 
 def read_labels(rows: datasets.Dataset, columns: Sequence[str] | str, *, where: str) -> Memberships:

@@ -1,8 +1,11 @@
 """Problems of one kind, found in many rows, told in one message."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from hf_tasks.errors import DataError
 
 SHOWN = 10
 
@@ -29,6 +32,30 @@ class Findings:
         """The message: kind, count, next move, and a line for each example that was kept."""
         more = [f"and {self.count - len(self.first)} more"] if self.count > len(self.first) else []
         return "\n  ".join([f"{self.kind}: {self.count}; {self.advice}", *self.first, *more])
+
+
+@dataclass
+class Problems:
+    """Data errors of several checks, which the user is told together."""
+
+    messages: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note a DataError that is raised inside, and go on after it."""
+        try:
+            yield
+        except DataError as error:
+            self.messages.append(str(error))
+
+    def raise_all(self) -> None:
+        """Raise what was noted, each message once.
+
+        Raises:
+            DataError: something was.
+        """
+        if self.messages:
+            raise DataError("\n".join(dict.fromkeys(self.messages)))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ Axes: N rows, C classes, M memberships (a row and one of its classes).
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from hf_tasks.data.folders import list_class_folders
 from hf_tasks.data.inspect import require_pictures
 from hf_tasks.data.labels import Memberships, encode, read_label, read_labels, require_distinct_names
 from hf_tasks.data.load import load_rows
+from hf_tasks.data.problems import Problems
 from hf_tasks.data.sources import FolderSource, Source, source_name
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import require_readable
@@ -58,6 +59,16 @@ class ClassificationSplits:
 
 
 @dataclass(frozen=True)
+class _Part:
+    """Rows of one source with their classes, and the pictures' sizes in bytes, empty if some are unusable."""
+
+    where: str
+    rows: datasets.Dataset
+    memberships: Memberships
+    sizes_N: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True)
 class _Labelled:
     """Rows with their label column, the same labels as an array, and the pictures' sizes in bytes."""
 
@@ -77,19 +88,24 @@ def prepare_splits(settings: Settings) -> ClassificationSplits:
     declares but no training row has are none. A fraction is split off as stratified_split says.
 
     Raises:
-        DataError: rows, labels or pictures are not usable; pictures of both splits are told together.
+        DataError: rows, labels or pictures are not usable; all problems of both splits together.
     """
     data, is_multilabel = settings.data, settings.data.columns.labels is not None
-    rows, memberships = _read(data.train, data.columns, key="data.train")
-    where = _where(data.train, "data.train")
-    class_names = memberships.class_names
-    _require_learnable(memberships, is_multilabel=is_multilabel, where=where)
-    labelled = {where: _label(rows, memberships, class_names, is_multilabel=is_multilabel, where=where)}
+    sources: dict[str, Source] = {"data.train": data.train}
     if not isinstance(data.validation, float):
-        where = _where(data.validation, "data.validation")
-        rows, memberships = _read(data.validation, data.columns, key="data.validation")
-        labelled[where] = _label(rows, memberships, class_names, is_multilabel=is_multilabel, where=where)
-    train, *others = _inspect(labelled)
+        sources["data.validation"] = data.validation
+    problems = Problems()
+    read = [_read(source, data.columns, key=key, problems=problems) for key, source in sources.items()]
+    parts = [part for part in read if part is not None]
+    class_names: tuple[str, ...] = ()
+    # Without the training rows nothing can be said of the classes of others.
+    if read[0] is not None:
+        class_names = read[0].memberships.class_names
+        with problems.noted():
+            _require_learnable(read[0].memberships, is_multilabel=is_multilabel, where=read[0].where)
+        _note_unknown(parts, class_names, problems)
+    problems.raise_all()
+    train, *others = [_label(part, class_names, is_multilabel=is_multilabel) for part in parts]
     if isinstance(data.validation, float):
         is_validation_N = _draw_validation(train, data.validation, data.split_seed)
         train, validation = train.part(~is_validation_N), train.part(is_validation_N)
@@ -120,24 +136,40 @@ def prepare_rows(
     if is_multilabel != (columns.labels is not None):
         wanted = "labels" if is_multilabel else "label"
         raise DataError(f"data.columns: the model was trained with `{wanted}`; name the column as `{wanted}`")
-    rows, memberships = _read(source, columns, key=key)
-    where = _where(source, key)
-    labelled = _label(rows, memberships, class_names, is_multilabel=is_multilabel, where=where)
-    return _inspect({where: labelled})[0].rows
+    problems = Problems()
+    part = _read(source, columns, key=key, problems=problems)
+    _note_unknown([] if part is None else [part], class_names, problems)
+    problems.raise_all()
+    assert part is not None
+    return _label(part, class_names, is_multilabel=is_multilabel).rows
 
 
-def _where(source: Source, key: str) -> str:
-    return f"{key} ({source_name(source)})"
+def _read(source: Source, columns: Columns, *, key: str, problems: Problems) -> _Part | None:
+    """The rows of a source with classes and sizes; None where its problems leave no rows or classes."""
+    where, part = f"{key} ({source_name(source)})", None
+    with problems.noted():
+        rows = load_rows(source, key=key, image_column=columns.image)
+        with problems.noted():
+            part = _Part(where, rows, _memberships(rows, source, columns, where=where, problems=problems))
+        sizes_N = require_pictures(rows, require_readable, where=where)
+        part = part and replace(part, sizes_N=sizes_N)
+    return part
 
 
-def _read(source: Source, columns: Columns, *, key: str) -> tuple[datasets.Dataset, Memberships]:
-    rows = load_rows(source, key=key, image_column=columns.image)
-    where = _where(source, key)
+def _memberships(
+    rows: datasets.Dataset, source: Source, columns: Columns, *, where: str, problems: Problems
+) -> Memberships:
     if columns.labels is not None:
-        return rows, read_labels(rows, columns.labels, where=where)
+        return read_labels(rows, columns.labels, where=where)
     # A class folder's name is its label, whatever the column is called in a table beside it.
     column = "label" if isinstance(source, FolderSource) else columns.label
-    return rows, read_label(rows, column, where=where)
+    return read_label(rows, column, where=where, problems=problems)
+
+
+def _note_unknown(parts: Sequence[_Part], class_names: Sequence[str], problems: Problems) -> None:
+    for part in parts:
+        with problems.noted():
+            encode(part.memberships, part.rows, class_names, where=part.where)
 
 
 def _require_learnable(memberships: Memberships, *, is_multilabel: bool, where: str) -> None:
@@ -154,38 +186,16 @@ def _require_learnable(memberships: Memberships, *, is_multilabel: bool, where: 
         )
 
 
-def _label(
-    rows: datasets.Dataset,
-    memberships: Memberships,
-    class_names: Sequence[str],
-    *,
-    is_multilabel: bool,
-    where: str,
-) -> _Labelled:
-    classes_M = encode(memberships, rows, class_names, where=where)
-    rows = rows.select_columns(["image", "path", "row"])
-    sizes_N = np.zeros(len(rows), np.int64)
+def _label(part: _Part, class_names: Sequence[str], *, is_multilabel: bool) -> _Labelled:
+    memberships = part.memberships
+    classes_M = encode(memberships, part.rows, class_names, where=part.where)
+    rows, sizes_N = part.rows.select_columns(["image", "path", "row"]), part.sizes_N
     if not is_multilabel:
         return _Labelled(rows.add_column("label", pa.array(classes_M)), classes_M, sizes_N)
     labels_NC = np.zeros((len(rows), len(class_names)), np.float32)
     labels_NC[memberships.rows_M, classes_M] = 1
     column = pa.FixedSizeListArray.from_arrays(pa.array(labels_NC.ravel()), len(class_names))
     return _Labelled(rows.add_column("labels", column), labels_NC, sizes_N)
-
-
-def _inspect(labelled: dict[str, _Labelled]) -> list[_Labelled]:
-    """The parts, each by where it comes from, with their pictures' sizes; all problems raised together."""
-    inspected, problems = [], []
-    for where, part in labelled.items():
-        try:
-            sizes_N = require_pictures(part.rows, require_readable, where=where)
-        except DataError as error:
-            problems.append(str(error))
-        else:
-            inspected.append(replace(part, sizes_N=sizes_N))
-    if problems:
-        raise DataError("\n".join(problems))
-    return inspected
 
 
 def _draw_validation(whole: _Labelled, fraction: float, seed: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from hf_tasks.data.columns import require_columns
 from hf_tasks.data.inspect import require_pictures
 from hf_tasks.data.labels import Memberships, encode, read_label, read_labels, sort_class_names
 from hf_tasks.data.load import load_rows
+from hf_tasks.data.problems import Problems
 from hf_tasks.data.sources import FolderSource, Source, source_name
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import require_readable
@@ -132,21 +133,21 @@ def _validation_sources(settings: Settings) -> dict[str, Source]:
 
 
 def _inspect(sources: Mapping[str, Source], columns: Columns) -> dict[str, _Part]:
-    """Rows of each source with labels and sizes; problems of all pictures are raised together."""
-    parts, problems = {}, []
+    """Rows of each source with labels and sizes; problems of all are raised together."""
+    parts, problems = {}, Problems()
     for key, source in sources.items():
-        rows = load_rows(source, key=key, image_column=columns.image)
+        where = f"{key} ({source_name(source)})"
         # A class folder's name is its label, whatever the column is called in a table beside it.
         column = "label" if isinstance(source, FolderSource) else columns.label
-        memberships = read_label(rows, column, where=f"{key} ({source_name(source)})")
-        try:
-            sizes_N = require_pictures(rows, require_readable, where=key)
-        except DataError as error:
-            problems.append(str(error))
-        else:
-            parts[key] = _Part(rows, memberships, sizes_N)
-    if problems:
-        raise DataError("\n".join(problems))
+        with problems.noted():
+            rows = load_rows(source, key=key, image_column=columns.image)
+            memberships = None
+            with problems.noted():
+                memberships = read_label(rows, column, where=where, problems=problems)
+            sizes_N = require_pictures(rows, require_readable, where=where)
+            if memberships is not None:
+                parts[key] = _Part(rows, memberships, sizes_N)
+    problems.raise_all()
     return parts
 
 
