@@ -4,7 +4,6 @@ Legend of axes: N examples, C classes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from transformers import (
 )
 
 from hf_tasks.contract import Arrays, Network
-from hf_tasks.errors import DataError
-from hf_tasks.images.decode import load_rgb
+from hf_tasks.images.reading import answered_files
 from hf_tasks.images.transform import ValidationTransform
 
 SHOWN_CLASSES = 20
@@ -123,34 +121,7 @@ class ClassifierPredictor:
 
     def __call__(self, paths: Sequence[Path], *, batch_size: int) -> Iterator[Mapping[str, Any]]:
         """One row a file, in order; the row of an unreadable file holds its `error`."""
-        batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
-        with ThreadPoolExecutor() as pool:
-            coming = [pool.submit(self._read, path) for path in batches[0]] if batches else []
-            for number, batch in enumerate(batches):
-                pictures = [future.result() for future in coming]
-                following = batches[number + 1] if number + 1 < len(batches) else []
-                coming = [pool.submit(self._read, path) for path in following]
-                yield from self._rows(batch, pictures)
-
-    def _read(self, path: Path) -> torch.Tensor | DataError:
-        try:
-            return self.transform(load_rgb({"path": str(path), "bytes": None}))
-        except DataError as error:
-            return error
-
-    def _rows(
-        self, paths: Sequence[Path], pictures: Sequence[torch.Tensor | DataError]
-    ) -> Iterator[dict[str, Any]]:
-        readable = [picture for picture in pictures if isinstance(picture, torch.Tensor)]
-        answers = self._answers(readable)
-        position = 0
-        for path, picture in zip(paths, pictures, strict=True):
-            if isinstance(picture, DataError):
-                yield {"path": str(path), **dict.fromkeys(answers), "error": str(picture)}
-            else:
-                answer = {name: values[position] for name, values in answers.items()}
-                yield {"path": str(path), **answer, "error": None}
-                position += 1
+        return answered_files(paths, self.transform, self._answers, batch_size=batch_size)
 
     def _answers(self, pictures: Sequence[torch.Tensor]) -> dict[str, list[Any]]:
         logits_NC = np.zeros((0, len(self.class_names)), dtype=np.float32)

@@ -1,7 +1,6 @@
 """What a person reads of a search: tables of queries and of mistakes, and embeddings of new files."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import torch
 from transformers import TimmWrapperImageProcessor
 
 from hf_tasks.contract import Predictions, RetrievalAnswers
-from hf_tasks.errors import DataError
 from hf_tasks.images.decode import load_rgb
+from hf_tasks.images.reading import answered_files
 from hf_tasks.images.transform import ValidationTransform
 from hf_tasks.tasks.metric_learning.data import RetrievalSplits
 from hf_tasks.tasks.metric_learning.measure import Retrieval
@@ -85,37 +84,14 @@ class EmbeddingPredictor:
 
     def __call__(self, paths: Sequence[Path], *, batch_size: int) -> Iterator[Mapping[str, Any]]:
         """One row a file, in order: `path`, `embedding` (unit vector) or the `error` of an unreadable one."""
-        batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
-        with ThreadPoolExecutor() as pool:
-            coming = [pool.submit(self._read, path) for path in batches[0]] if batches else []
-            for number, batch in enumerate(batches):
-                pictures = [future.result() for future in coming]
-                following = batches[number + 1] if number + 1 < len(batches) else []
-                coming = [pool.submit(self._read, path) for path in following]
-                yield from self._rows(batch, pictures)
+        return answered_files(paths, self.transform, self._answers, batch_size=batch_size)
 
-    def _read(self, path: Path) -> torch.Tensor | DataError:
-        try:
-            return self.transform(load_rgb({"path": str(path), "bytes": None}))
-        except DataError as error:
-            return error
-
-    def _rows(
-        self, paths: Sequence[Path], pictures: Sequence[torch.Tensor | DataError]
-    ) -> Iterator[dict[str, Any]]:
-        readable = [picture for picture in pictures if isinstance(picture, torch.Tensor)]
-        embeddings = iter(self._embeddings(readable))
-        for path, picture in zip(paths, pictures, strict=True):
-            if isinstance(picture, DataError):
-                yield {"path": str(path), "embedding": None, "error": str(picture)}
-            else:
-                yield {"path": str(path), "embedding": next(embeddings), "error": None}
-
-    def _embeddings(self, pictures: Sequence[torch.Tensor]) -> list[list[float]]:
+    def _answers(self, pictures: Sequence[torch.Tensor]) -> dict[str, list[list[float]]]:
         if not pictures:
-            return []
+            return {"embedding": []}
         with torch.inference_mode():
-            return embed(self.model, torch.stack(list(pictures)).to(self.device)).cpu().tolist()
+            embeddings_ND = embed(self.model, torch.stack(list(pictures)).to(self.device))
+        return {"embedding": embeddings_ND.cpu().tolist()}
 
 
 def _texts(texts_G: np.ndarray, places_Q: np.ndarray) -> list[str | None]:
