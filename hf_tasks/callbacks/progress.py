@@ -73,7 +73,7 @@ class ShowProgress(TrainerCallback):
             f"{name} {metrics[key]:.4f}" for name in self.metric_names if (key := f"eval_{name}") in metrics
         ]
         train_loss = "" if self.train_loss is None else f"train loss {self.train_loss:.4f}  "
-        epoch = f"epoch {state.epoch:g}/{state.num_train_epochs}" if state.epoch is not None else "evaluation"
+        epoch = "evaluation" if state.epoch is None else f"epoch {_progress_in_epochs(state, args)}"
         self.console.print(f"{epoch}  {train_loss}{'  '.join(shown)}", highlight=False)
 
     def on_predict(
@@ -112,3 +112,10 @@ class ShowProgress(TrainerCallback):
         if self._progress is not None and self._evaluation is not None:
             self._progress.remove_task(self._evaluation)
         self._evaluation = None
+
+
+def _progress_in_epochs(state: TrainerState, args: TrainingArguments) -> str:
+    """Epochs that are done, to two digits, of those that are planned, which max_steps may end inside one."""
+    done = state.epoch or 0.0
+    planned = args.num_train_epochs if args.max_steps <= 0 else done * state.max_steps / state.global_step
+    return f"{round(done, 2):g}/{round(planned, 2):g}"

@@ -21,7 +21,10 @@ def require_repository_name(name: str) -> None:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise UserError(f"{name}: not the name of a repository; wanted owner/name: {error}") from error
+        raise UserError(
+            f"'{name}': not the name of a repository; wanted owner/name of letters, digits, '-', '_' "
+            "and '.', at most 96 characters, none of '-' and '.' first or last, and no '--' or '..'"
+        ) from error
     if "/" not in name:
         raise UserError(f"{name}: not the name of a repository; wanted owner/name, such as my-team/{name}")
 
