@@ -68,6 +68,17 @@ def train(
 
     loaded = load_recipe(recipe, overrides or ())
     from hf_tasks import workflow
+    from hf_tasks.data.presence import require_present
+    from hf_tasks.workflow.folders import finished_as_it_is, require_output
+
+    if not check:
+        require_output(loaded.output, may_exist=resume or overwrite)
+    if resume and not overwrite and loaded.hub is None:
+        finished = finished_as_it_is(loaded.output, loaded.text, is_exported=loaded.export is not None)
+        if finished is not None:
+            _say(finished)
+            return
+    require_present({f"data.{key}": source for key, source in dict(loaded.settings)["data"]})
 
     if check:
         workflow.check(loaded, trust_remote_code=trust_remote_code, console=console)
@@ -102,7 +113,10 @@ def evaluate(
     """Measure a finished run again, on its validation rows or on other data."""
     from hf_tasks import workflow
     from hf_tasks.data.sources import FolderSource, TableSource
+    from hf_tasks.workflow.folders import require_finished, require_inputs
 
+    require_finished(run)
+    require_inputs([] if data is None else [data])
     if images is not None and (data is None or data.is_dir()):
         raise UserError("--images: only a table given by --data has picture paths to start from there")
     source: FolderSource | TableSource | None = None
@@ -132,7 +146,9 @@ def report(
         resend_run(run, say=_say)
         return
     from hf_tasks import workflow
+    from hf_tasks.workflow.folders import require_finished
 
+    require_finished(run)
     artifacts = workflow.report(run, trust_remote_code=trust_remote_code, console=console)
     _say(f"written: {artifacts.report}")
 
@@ -163,6 +179,11 @@ def predict(
     ] = None,
 ) -> None:
     """Answer for new files, one row each; exit code 2 if some could not be read."""
+    from hf_tasks.workflow.folders import require_finished, require_inputs, require_table_ending
+
+    require_finished(run)
+    require_table_ending(out)
+    require_inputs(inputs)
     from hf_tasks.workflow.prediction import predict_files
 
     done, broken = predict_files(run, inputs, out, batch_size=batch_size, with_format=with_format)
@@ -198,6 +219,9 @@ def export(
     ] = None,
 ) -> None:
     """Export a finished run and prove each file; exit code 2 if one answers differently."""
+    from hf_tasks.workflow.folders import require_exportable
+
+    require_exportable(run, formats or [], backend=backend)
     from hf_tasks.workflow.exporting import export_saved
 
     export_saved(run, formats or [], checkpoint=checkpoint, backend=backend, console=console)
@@ -257,11 +281,15 @@ def search(
 
 @recipes_app.command("list")
 def list_recipes() -> None:
-    """Name the recipes, a line each."""
+    """Name the recipes, each with what it is for."""
+    from rich.padding import Padding
+    from rich.text import Text
+
     from hf_tasks.recipe.gallery import recipe_names
 
     for name, title in recipe_names().items():
-        console.print(f"{name:40}{title}", markup=False, soft_wrap=True)
+        console.print(name, markup=False)
+        console.print(Padding(Text(title), (0, 0, 0, 4), expand=False))
 
 
 @recipes_app.command("show")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(
-    ["hf_tasks.workflow", "hf_tasks.tasks.image_classification.task", "forked_program"]
+    ["hf_tasks.workflow.training", "hf_tasks.tasks.image_classification.task", "forked_program"]
 )
 LIMIT_SECONDS = 120
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -63,8 +64,10 @@ def test_mistakes_of_a_recipe_are_told_together_and_without_a_traceback(tmp_path
     assert "Traceback" not in done.stderr
 
 
-def test_values_that_training_arguments_refuse_are_a_message(tmp_path):
-    done = run_program("train", DIGITS, "training.eval_strategy='no'", folder=tmp_path)
+def test_values_that_training_arguments_refuse_are_a_message(digits, tmp_path):
+    refused = "training.eval_strategy='no'"
+
+    done = run_program("train", DIGITS, f"output={tmp_path}/run", refused, folder=digits)
 
     assert done.returncode == 2
     assert "digits.yaml: training: " in done.stderr
@@ -244,7 +247,7 @@ def test_a_recipe_is_copied_with_its_schema_and_found_by_its_short_name(tmp_path
 def test_recipes_list_names_each_file(tmp_path):
     done = run_program("recipes", "list", folder=tmp_path)
 
-    names = [line.split()[0] for line in done.stdout.splitlines()]
+    names = [line.rstrip() for line in done.stdout.splitlines() if not line.startswith(" ")]
     folder = ROOT / "recipes"
     assert names == sorted(
         path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.yaml")
@@ -265,3 +268,54 @@ def test_an_unknown_sample_is_a_message(tmp_path):
 
     assert done.returncode == 2
     assert "no sample 'digit'; wanted one of digits, digits-multilabel" in done.stderr
+
+
+WITHOUT_TORCH = "import sys; from hf_tasks import cli; sys.modules['torch'] = None; cli.main()"
+"""An import of torch would be a traceback."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["predict", "runs/nope", "a.png", "--out", "x.csv"], "runs/nope: no finished run"),
+        (["evaluate", "runs/nope"], "runs/nope: no finished run"),
+        (["report", "runs/nope"], "runs/nope: no finished run"),
+        (["export", "runs/nope", "onnxx"], "found 'onnxx', wanted 'onnx'"),
+        (["export", "runs/nope", "onnxx"], "runs/nope: no finished run"),
+        (["train", DIGITS], "data.train.table: no file data/digits/train_metadata.csv"),
+        (["train", DIGITS], "data.validation.table: no file data/digits/test_metadata.csv"),
+        (["train", DIGITS, "output=full"], "full is not empty and holds no run"),
+    ],
+)
+def test_what_needs_no_torch_is_refused_without_it(tmp_path, arguments, found):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 2, done.stderr
+    assert found in done.stderr
+
+
+def test_a_finished_run_is_not_resumed_but_named(digits, digits_run):
+    before = {path: path.stat().st_mtime_ns for path in digits_run.rglob("*")}
+
+    done = run_program("train", DIGITS, "--resume", folder=digits)
+
+    assert done.returncode == 0, done.stderr
+    assert "runs/digits is finished already: nothing to do" in done.stdout
+    assert "--resume training.num_train_epochs=" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in digits_run.rglob("*")} == before
+
+
+def test_the_list_of_recipes_fits_a_terminal(tmp_path):
+    done = run_program("recipes", "list", folder=tmp_path)
+
+    assert max(map(len, done.stdout.splitlines())) <= 80

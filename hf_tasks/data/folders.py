@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hf_tasks.data.presence import require_class_folders
 from hf_tasks.errors import DataError
 
 _JPEG_SUFFIXES = {".jfif", ".jpe", ".jpeg", ".jpg"}
@@ -37,8 +38,7 @@ def list_class_folders(folder: Path, *, key: str) -> ClassFolders:
     Raises:
         DataError: there is no such folder, it has no picture in a sub-folder, or a name is not UTF-8.
     """
-    if not folder.is_dir():
-        raise DataError(f"{key}.folder: no folder {folder}; wanted one with a sub-folder for each class")
+    require_class_folders(folder, key)
     ignored: Counter[str] = Counter()
     paths: list[str] = []
     for entry in _visible(folder, ignored):

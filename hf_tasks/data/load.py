@@ -13,8 +13,9 @@ from hf_tasks.data.columns import ROW_COLUMNS, picture_column
 from hf_tasks.data.folders import list_class_folders
 from hf_tasks.data.hub import load_hub
 from hf_tasks.data.pictures import picture_converter, shown_paths
+from hf_tasks.data.presence import require_table
 from hf_tasks.data.sources import FolderSource, HubSource, TableSource, source_name
-from hf_tasks.data.tables import BATCH_ROWS, read_table, require_table, table_features
+from hf_tasks.data.tables import BATCH_ROWS, read_table, table_features
 from hf_tasks.errors import DataError
 
 PICTURE = datasets.Image(decode=False)

@@ -1,7 +1,6 @@
 """Tables as Arrow record batches; nothing is guessed, so '007', 'NA' and '1.0' stay as they are spelled."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 
 from hf_tasks.data.delimited import BATCH_ROWS, read_delimited, require_unique
 from hf_tasks.data.encoding import open_text
-from hf_tasks.data.problems import Findings, nearest
+from hf_tasks.data.problems import Findings
 from hf_tasks.errors import DataError
 
 # Rows with embedded pictures are large.
@@ -47,19 +46,6 @@ def read_table(path: Path, *, encoding: str, key: str) -> Table:
             f"{key}.table: cannot read {path}, its ending is '{path.suffix}'; wanted {', '.join(readers)}"
         )
     return readers[path.suffix.lower()](path, encoding, key)
-
-
-def require_table(path: Path, key: str) -> None:
-    """Check that a table's file is there.
-
-    Raises:
-        DataError: it is not, or it is a folder.
-    """
-    if path.is_dir():
-        raise DataError(f"{key}.table: {path} is a folder; for class folders write `folder: {path}`")
-    if not path.is_file():
-        siblings = sorted(os.listdir(path.parent)) if path.parent.is_dir() else []
-        raise DataError(f"{key}.table: no file {path}{nearest(path.name, siblings)}")
 
 
 def table_features(schema: pa.Schema, path: Path, key: str) -> datasets.Features:

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from hf_tasks.data.cache import content_hash, explained_os_errors, memory_mapped
 from hf_tasks.data.columns import require_columns
 from hf_tasks.data.hub import load_hub
+from hf_tasks.data.presence import require_table
 from hf_tasks.data.problems import Findings
 from hf_tasks.data.sources import HubSource, TableSource, TextTable, source_name
-from hf_tasks.data.tables import read_table, require_table, table_features
+from hf_tasks.data.tables import read_table, table_features
 from hf_tasks.errors import DataError
 
 SHOWN_CHARACTERS = 60

@@ -10,6 +10,7 @@ from hf_tasks.contract import Predictions
 from hf_tasks.data.sources import Source
 from hf_tasks.errors import UserError
 from hf_tasks.recipe import Recipe, load_recipe
+from hf_tasks.workflow.folders import require_finished
 from hf_tasks.workflow.page import saved_history, write_run_report
 from hf_tasks.workflow.setup import add_callbacks, task_and_arguments, write_predictions
 
@@ -69,8 +70,7 @@ def report(run_folder: Path, *, trust_remote_code: bool = False, console: Consol
 
 def _finished_recipe(run_folder: Path) -> Recipe:
     artifacts = Artifacts(run_folder)
-    if not artifacts.recipe.is_file() or not artifacts.model.is_dir():
-        raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
+    require_finished(run_folder)
     return load_recipe(artifacts.recipe)
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from hf_tasks.artifacts import Artifacts
@@ -18,6 +17,7 @@ from hf_tasks.export.produce import ExportOptions, export_run, try_formats
 from hf_tasks.recipe import Recipe, load_recipe
 from hf_tasks.recipe.sections import Export
 from hf_tasks.registry import load_task
+from hf_tasks.workflow.folders import require_exportable
 
 
 def export_trained(
@@ -88,13 +88,11 @@ def export_saved(
         UserError: no finished run, no such checkpoint, nothing to export, or a file is refused.
     """
     artifacts = Artifacts(run_folder)
-    if not artifacts.recipe.is_file() or not artifacts.model.is_dir():
-        raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
+    require_exportable(run_folder, formats, backend=backend)
     recipe = replace(load_recipe(artifacts.recipe), output=run_folder)
     section = recipe.export.model_dump() if recipe.export else {}
     section |= {"formats": formats} if formats else {}
     section |= {"backend": backend} if backend else {}
-    _require_known(section)
     if "formats" not in section:
         raise UserError("export: name formats, such as `onnx torchscript`; the recipe of this run names none")
     task = load_task(recipe.task)
@@ -109,17 +107,6 @@ def export_saved(
         folder=artifacts.exports if checkpoint == "best" else artifacts.exports / checkpoint,
         formats=Export.model_validate(section),
     )
-
-
-def _require_known(section: dict[str, Any]) -> None:
-    try:
-        Export.model_validate({"formats": ["onnx"], **section})
-    except ValidationError as errors:
-        lines = [
-            f"export: found {error['input']!r}, wanted {error['msg'].removeprefix('Input should be ')}"
-            for error in errors.errors()
-        ]
-        raise UserError("\n".join(lines)) from errors
 
 
 def _checkpoint(artifacts: Artifacts, name: str) -> Path:

@@ -17,6 +17,7 @@ from hf_tasks.errors import UserError
 from hf_tasks.export.networks import open_export
 from hf_tasks.recipe import load_recipe
 from hf_tasks.registry import load_task
+from hf_tasks.workflow.folders import require_finished, require_table_ending
 
 Row = Mapping[str, Any]
 
@@ -55,8 +56,7 @@ def open_writer(out: Path) -> AbstractContextManager[Callable[[Row], None]]:
     Raises:
         UserError: another ending.
     """
-    if out.suffix.lower() not in WRITERS:
-        raise UserError(f"--out: {out} ends in '{out.suffix}'; wanted one of {', '.join(WRITERS)}")
+    require_table_ending(out)
     return WRITERS[out.suffix.lower()](out)
 
 
@@ -82,8 +82,7 @@ def open_predictor(
 
 def _task_of(run_folder: Path) -> Task:
     artifacts = Artifacts(run_folder)
-    if not artifacts.recipe.is_file() or not artifacts.model.is_dir():
-        raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
+    require_finished(run_folder)
     return load_task(load_recipe(artifacts.recipe).task)
 
 

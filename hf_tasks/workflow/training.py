@@ -33,10 +33,11 @@ from hf_tasks.callbacks.pruning import compute_sparsity
 from hf_tasks.callbacks.schedule import RequireRoomForSchedule
 from hf_tasks.callbacks.stopping import training_has_ended
 from hf_tasks.contract import Splits, Task
-from hf_tasks.errors import Interrupted, RecipeError
+from hf_tasks.errors import Interrupted
 from hf_tasks.recipe import Recipe
 from hf_tasks.workflow.environment import describe_environment
 from hf_tasks.workflow.exporting import export_trained, try_export
+from hf_tasks.workflow.folders import require_output
 from hf_tasks.workflow.page import write_run_report
 from hf_tasks.workflow.publishing import push, write_run_card
 from hf_tasks.workflow.setup import add_callbacks, task_and_arguments, write_predictions
@@ -79,7 +80,7 @@ def run(
     task, arguments = task_and_arguments(recipe)
     artifacts = Artifacts(recipe.output)
     console = console or Console()
-    _require_output(artifacts, may_exist=resume or overwrite)
+    require_output(artifacts.folder, may_exist=resume or overwrite)
     start = _prepare(recipe, task, arguments)
     say = partial(console.print, markup=False)
     try:
@@ -135,19 +136,6 @@ def _prepare(recipe: Recipe, task: Task, arguments: TrainingArguments) -> _Start
     with arguments.main_process_first(local=False):
         weights = task.open_weights(recipe.settings)
         return _Start(task, arguments, weights, task.prepare(recipe.settings))
-
-
-def _require_output(artifacts: Artifacts, *, may_exist: bool) -> None:
-    if artifacts.recipe.is_file():
-        if not may_exist:
-            raise RecipeError(
-                [
-                    f"output: {artifacts.folder} already holds a run; continue it with --resume, replace it "
-                    "with --overwrite, or name another folder: output=runs/NAME"
-                ]
-            )
-    elif artifacts.folder.is_dir() and any(artifacts.folder.iterdir()):
-        raise RecipeError([f"output: {artifacts.folder} is not empty and holds no run; name another folder"])
 
 
 @contextmanager

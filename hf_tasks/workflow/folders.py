@@ -1,0 +1,110 @@
+"""What can be said of a run's folder before anything heavy is imported."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hf_tasks.artifacts import Artifacts, read_json
+from hf_tasks.errors import RecipeError, UserError
+from hf_tasks.recipe.sections import Export
+
+TABLE_ENDINGS = (".csv", ".jsonl", ".parquet")
+
+
+def require_output(folder: Path, *, may_exist: bool) -> None:
+    """Check that a run can be written into a folder.
+
+    Raises:
+        RecipeError: it holds a run that may not be touched, or other files.
+    """
+    if Artifacts(folder).recipe.is_file():
+        if not may_exist:
+            raise RecipeError(
+                [
+                    f"output: {folder} already holds a run; continue it with --resume, replace it "
+                    "with --overwrite, or name another folder: output=runs/NAME"
+                ]
+            )
+    elif folder.exists() and not folder.is_dir():
+        raise RecipeError([f"output: {folder} is a file; name another folder"])
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise RecipeError([f"output: {folder} is not empty and holds no run; name another folder"])
+
+
+def require_finished(folder: Path) -> None:
+    """Check that a folder holds a finished run.
+
+    Raises:
+        UserError: it does not.
+    """
+    artifacts = Artifacts(folder)
+    if not artifacts.recipe.is_file() or not artifacts.model.is_dir():
+        raise UserError(f"{folder}: no finished run; wanted a folder that `hf-tasks train` has written")
+
+
+def require_exportable(folder: Path, formats: Sequence[str], *, backend: str | None) -> None:
+    """Check that a folder holds a finished run, and that formats and backend are known; all told together.
+
+    Raises:
+        UserError: they are not.
+    """
+    asked = {"formats": list(formats) or ["onnx"], "backend": backend or "auto"}
+    lines = []
+    try:
+        Export.model_validate(asked)
+    except ValidationError as errors:
+        lines = [
+            f"export: found {error['input']!r}, wanted {error['msg'].removeprefix('Input should be ')}"
+            for error in errors.errors()
+        ]
+    try:
+        require_finished(folder)
+    except UserError as error:
+        lines.append(str(error))
+    if lines:
+        raise UserError("\n".join(lines))
+
+
+def require_inputs(paths: Iterable[Path]) -> None:
+    """Check that files or folders are there.
+
+    Raises:
+        UserError: names all that are not.
+    """
+    missing = [f"{path}: no such file or folder" for path in paths if not path.exists()]
+    if missing:
+        raise UserError("\n".join(missing))
+
+
+def require_table_ending(out: Path) -> None:
+    """Check that answers can be written to a file of this name.
+
+    Raises:
+        UserError: another ending.
+    """
+    if out.suffix.lower() not in TABLE_ENDINGS:
+        raise UserError(f"--out: {out} ends in '{out.suffix}'; wanted one of {', '.join(TABLE_ENDINGS)}")
+
+
+def finished_as_it_is(folder: Path, text: str, *, is_exported: bool) -> str | None:
+    """What to tell who resumes a run of this recipe that is finished; None where something is left to do.
+
+    Args:
+        folder: of the run.
+        text: of the recipe that would go on, overrides applied.
+        is_exported: whether the recipe asks for exports.
+    """
+    artifacts = Artifacts(folder)
+    done = (artifacts.recipe, artifacts.metrics, artifacts.predictions, artifacts.report, artifacts.card)
+    if not all(path.is_file() for path in done) or artifacts.recipe.read_text(encoding="utf-8") != text:
+        return None
+    if is_exported and not read_json(artifacts.parity).get("formats"):
+        return None
+    epochs = read_json(artifacts.metrics).get("training", {}).get("epochs") or 1
+    recipe = shlex.quote(str(artifacts.recipe))
+    return (
+        f"{folder} is finished already: nothing to do. To train further, plan more epochs: "
+        f"hf-tasks train {recipe} --resume training.num_train_epochs={2 * round(epochs)}"
+    )
