@@ -74,7 +74,12 @@ def train(
     if not check:
         require_output(loaded.output, may_exist=resume or overwrite)
     if resume and not overwrite and loaded.hub is None:
-        finished = finished_as_it_is(loaded.output, loaded.text, is_exported=loaded.export is not None)
+        finished = finished_as_it_is(
+            loaded.output,
+            loaded.text,
+            training=loaded.training,
+            is_exported=loaded.export is not None,
+        )
         if finished is not None:
             _say(finished)
             return

@@ -116,6 +116,7 @@ class ShowProgress(TrainerCallback):
 
 def _progress_in_epochs(state: TrainerState, args: TrainingArguments) -> str:
     """Epochs that are done, to two digits, of those that are planned, which max_steps may end inside one."""
-    done = state.epoch or 0.0
-    planned = args.num_train_epochs if args.max_steps <= 0 else done * state.max_steps / state.global_step
+    done, planned = state.epoch or 0.0, float(args.num_train_epochs)
+    if args.max_steps > 0:
+        planned = done * state.max_steps / state.global_step if state.global_step else state.num_train_epochs
     return f"{round(done, 2):g}/{round(planned, 2):g}"

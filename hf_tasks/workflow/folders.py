@@ -1,8 +1,9 @@
 """What can be said of a run's folder before anything heavy is imported."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -88,12 +89,15 @@ def require_table_ending(out: Path) -> None:
         raise UserError(f"--out: {out} ends in '{out.suffix}'; wanted one of {', '.join(TABLE_ENDINGS)}")
 
 
-def finished_as_it_is(folder: Path, text: str, *, is_exported: bool) -> str | None:
+def finished_as_it_is(
+    folder: Path, text: str, *, training: Mapping[str, Any], is_exported: bool
+) -> str | None:
     """What to tell who resumes a run of this recipe that is finished; None where something is left to do.
 
     Args:
         folder: of the run.
         text: of the recipe that would go on, overrides applied.
+        training: its section of that name.
         is_exported: whether the recipe asks for exports.
     """
     artifacts = Artifacts(folder)
@@ -102,9 +106,12 @@ def finished_as_it_is(folder: Path, text: str, *, is_exported: bool) -> str | No
         return None
     if is_exported and not read_json(artifacts.parity).get("formats"):
         return None
-    epochs = read_json(artifacts.metrics).get("training", {}).get("epochs") or 1
+    trained = read_json(artifacts.metrics)["training"]
+    longer = f"num_train_epochs={2 * max(1, round(trained['epochs'] or 0))}"
+    if "max_steps" in training:
+        longer = f"max_steps={2 * trained['steps']}"
     recipe = shlex.quote(str(artifacts.recipe))
     return (
-        f"{folder} is finished already: nothing to do. To train further, plan more epochs: "
-        f"hf-tasks train {recipe} --resume training.num_train_epochs={2 * round(epochs)}"
+        f"{folder} is finished already: nothing to do. To train further, plan more of it: "
+        f"hf-tasks train {recipe} --resume training.{longer}"
     )

@@ -1,0 +1,25 @@
+"""What the lines of an evaluation say."""
+
+import io
+
+import pytest
+from rich.console import Console
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from hf_tasks.callbacks.progress import ShowProgress
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "step", "epoch", "said"),
+    [(-1, 12, 2.0, "epoch 2/3"), (15, 15, 2.5, "epoch 2.5/2.5"), (15, 6, 1.0, "epoch 1/2.5")],
+)
+def test_epochs_are_counted_up_to_what_is_planned(tmp_path, max_steps, step, epoch, said):
+    written = io.StringIO()
+    arguments = TrainingArguments(tmp_path, num_train_epochs=3, max_steps=max_steps, report_to="none")
+    state = TrainerState(
+        epoch=epoch, global_step=step, max_steps=max_steps if max_steps > 0 else 18, num_train_epochs=3
+    )
+
+    ShowProgress(Console(file=written), ()).on_evaluate(arguments, state, TrainerControl(), metrics={})
+
+    assert written.getvalue().strip() == said
