@@ -102,6 +102,8 @@ class LanguageAnswers:
 
     losses_N: np.ndarray
     """Nats a token of each block."""
+    texts: Sequence[str]
+    """Of each block."""
     samples: Sequence[tuple[str, str]]
     """Beginnings of held-out documents, and what the model goes on with."""
 

@@ -37,7 +37,9 @@ def _answers(probabilities, labels, *, losses=None, decisions=None):
 
 
 def _book(answers):
-    return PictureBook(answers.load_picture, answers.paths, lambda number: caption(answers, number))
+    return PictureBook(
+        answers.load_picture, answers.paths.__getitem__, lambda number: caption(answers, number)
+    )
 
 
 def _opened(html):

@@ -26,7 +26,8 @@ class Chip:
 class Caption:
     """The words below one picture."""
 
-    is_wrong: bool
+    is_wrong: bool | None
+    """Colour of the frame; None for a picture that is neither right nor wrong."""
     chips: Sequence[Chip]
     sure: float | None = None
     """In [0, 1], drawn as a bar."""

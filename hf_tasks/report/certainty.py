@@ -47,7 +47,7 @@ def curve_section(answers: ClassificationAnswers, metrics: Mapping[str, Any]) ->
         best = per_class.get(name, {}).get("best_f1_threshold", 0.5)
         rows.append([Cell(name, name), *_threshold_cells(found_N, present_N, used, best)])
         if index < MOST_CURVES and present_N.any():
-            charts.append(draw_chart(_precision_chart(name, found_N, present_N, used, best)))
+            charts.append(draw_chart(precision_chart(name, found_N, present_N, used, best)))
     columns = [
         Column("label"),
         Column("threshold", "in use"),
@@ -152,9 +152,16 @@ def _threshold_lead(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _precision_chart(
-    name: str, found_N: np.ndarray, present_N: np.ndarray, used: float, best: float
-) -> Chart:
+def precision_chart(name: str, found_N: np.ndarray, present_N: np.ndarray, used: float, best: float) -> Chart:
+    """Precision over recall of one thing to find, with the places of two thresholds.
+
+    Args:
+        name: above the chart.
+        found_N: rises with how surely it is there.
+        present_N: whether it is, bool.
+        used: threshold in use.
+        best: threshold of the highest F1.
+    """
     order_N = np.argsort(-found_N, kind="stable")
     sorted_N = found_N[order_N]
     steps_S = np.flatnonzero(np.append(np.diff(sorted_N) != 0, True))

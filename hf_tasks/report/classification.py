@@ -1,7 +1,6 @@
-"""The page of a classification run."""
+"""The page of a classifier."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from hf_tasks.contract import ClassificationAnswers
 from hf_tasks.report import certainty, record
 from hf_tasks.report.captions import caption, confidence, wrong_examples
 from hf_tasks.report.confusion import draw_label_outcomes, draw_matrix, draw_mix_ups
-from hf_tasks.report.page import Section, percent, render, write_page
+from hf_tasks.report.page import Page, Section, percent, render
 from hf_tasks.report.pictures import PictureBook
 from hf_tasks.report.record import RunRecord
 from hf_tasks.report.suspects import suspected_label_errors
@@ -21,20 +20,19 @@ from hf_tasks.report.verdict import classification_verdict
 RATES = ("f1", "precision", "recall", "average_precision", "roc_auc")
 
 
-def write_classification_report(
-    path: Path, run: RunRecord, answers: ClassificationAnswers, *, wrong_images: int
-) -> None:
-    """Write the page of a run: one HTML file that opens without a network.
+def classification_page(run: RunRecord, answers: ClassificationAnswers, count: int) -> Page:
+    """The page of a classifier.
 
     Args:
-        path: file to write.
         run: what the run left behind.
         answers: to its validation examples.
-        wrong_images: pictures in each gallery.
+        count: pictures in each gallery.
     """
-    book = PictureBook(answers.load_picture, answers.paths, lambda number: caption(answers, number))
-    mistakes = mistake_section(answers, book, count=wrong_images)
-    suspects = suspect_section(answers, book, count=wrong_images)
+    book = PictureBook(
+        answers.load_picture, answers.paths.__getitem__, lambda number: caption(answers, number)
+    )
+    mistakes = mistake_section(answers, book, count=count)
+    suspects = suspect_section(answers, book, count=count)
     confusion = confusion_section(answers, book)
     sizes = [example.size for example in book.examples.values() if example.source]
     sections = [
@@ -45,14 +43,9 @@ def write_classification_report(
         class_section(run.metrics),
         certainty.certainty_section(answers, run.metrics),
         certainty.curve_section(answers, run.metrics),
-        record.curve_section(run),
-        record.data_section(run, sizes),
-        record.export_section(run),
-        record.recipe_section(run),
-        record.environment_section(run),
+        *record.closing_sections(run, sizes),
     ]
-    verdict = classification_verdict(run, answers)
-    write_page(path, title=run.name, kind=run.task, verdict=verdict, sections=sections, book=book)
+    return Page(classification_verdict(run, answers), sections, book)
 
 
 def mistake_section(answers: ClassificationAnswers, book: PictureBook, *, count: int) -> Section:

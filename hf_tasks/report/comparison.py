@@ -86,7 +86,7 @@ def write_comparison(path: Path, pair: RunPair, load_picture: Callable[[str], Im
             raise DataError(f"{pair.paths[number]}: its data set cannot be read")
         return load_picture(pair.paths[number])
 
-    book = PictureBook(load, pair.paths, lambda number: _caption(pair, number))
+    book = PictureBook(load, pair.paths.__getitem__, lambda number: _caption(pair, number))
     sections = [
         _figure_section("figures", "Figures", pair, pair.comparison.figures),
         _example_section("fixed", "Fixed", pair.fixed(), book, f"Only {pair.second} has these right."),

@@ -51,6 +51,15 @@ class Tile:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class Page:
+    """What a page says and shows."""
+
+    verdict: Verdict
+    sections: Sequence[Section]
+    book: PictureBook
+
+
 def render(template: str, **values: Any) -> Markup:
     """One of the templates beside this file; values are escaped unless they are Markup."""
     return Markup(environment().get_template(template).render(**values))

@@ -1,7 +1,7 @@
 """The pictures of a page: a thumbnail of each example that is shown anywhere, made once and stored once."""
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -34,7 +34,8 @@ class PictureBook:
     """Collects examples until the page is full; what comes first is what is kept."""
 
     load_picture: Callable[[int], Image.Image]
-    paths: Sequence[str]
+    path: Callable[[int], str]
+    """(example) -> text that people know it by."""
     caption: Callable[[int], Any]
     examples: dict[int, Example] = field(default_factory=dict)
     size_bytes: int = 0
@@ -48,8 +49,17 @@ class PictureBook:
             return False
         source, size = _thumbnail(self.load_picture, number)
         self.size_bytes += len(source)
-        self.examples[number] = Example(number, source, size, self.paths[number], self.caption(number))
+        self.examples[number] = Example(number, source, size, self.path(number), self.caption(number))
         return True
+
+
+def no_pictures() -> PictureBook:
+    """The book of a page whose examples are no pictures."""
+
+    def load(number: int) -> Image.Image:
+        raise IndexError(f"example {number}: this page has no pictures")
+
+    return PictureBook(load, str, lambda number: None)
 
 
 def _thumbnail(load_picture: Callable[[int], Image.Image], number: int) -> tuple[str, tuple[int, int]]:

@@ -13,14 +13,26 @@ from hf_tasks.report.tables import Cell, Column, draw_table
 NAMES = {
     "accuracy": ("Accuracy", "share of examples with nothing wrong"),
     "average_precision": ("Mean average precision", "area under precision over recall, mean over classes"),
+    "accepted": ("Accepted", "share of queries whose nearest picture is within the cut-off"),
+    "bits_per_byte": ("Bits per byte", "of the held-out text, as if packed by the model; 0 at best"),
+    "cmc_at_1": ("First is right", "share of known queries whose nearest picture is of their class"),
+    "cutoff_distance": ("Cut-off", "distance (1 - cosine) beyond which a query is refused"),
+    "f1": ("F1", "balance of precision and recall"),
     "f1_macro": ("F1, mean over classes", "balance of precision and recall; every class counts alike"),
     "f1_micro": ("F1, all decisions", "balance of precision and recall; every decision counts alike"),
     "f1_weighted": ("F1, weighted", "balance of precision and recall; classes count by their examples"),
     "loss": ("Loss", "(binary) cross entropy; 0 at best"),
+    "map_at_r": ("MAP@R", "mean average precision among as many pictures as the class has"),
+    "mrr": ("Mean reciprocal rank", "1 over the place of the first match, averaged"),
+    "perplexity": ("Perplexity", "tokens the model hesitates between, on average; 1 at best"),
+    "rejected": ("Refused", "share of queries whose nearest picture is beyond the cut-off"),
     "roc_auc": ("ROC-AUC", "chance that a present class is given more than an absent one"),
+    "spearman": ("Rank correlation", "Spearman's, between scores and labels"),
+    "threshold": ("Threshold", "score from which a pair is called true"),
     "top_5_accuracy": ("Top-5 accuracy", "share whose class is among the five most probable"),
+    "wrong": ("Accepted wrongly", "share of queries accepted with a class that is not theirs"),
 }
-NO_SHARES = frozenset({"loss", "perplexity", "bits_per_byte"})
+NO_SHARES = frozenset({"loss", "perplexity", "bits_per_byte", "cutoff_distance", "threshold", "spearman"})
 NO_FIGURES = frozenset({"train_loss", "learning_rate"})
 AXIS_STARTS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98)
 TIMES = ("runtime", "per_second", "preparation_time")
@@ -84,6 +96,11 @@ def curve_section(record: RunRecord) -> Section:
             upright=best,
             shows_percent=True,
         ),
+        *(
+            Chart(NAMES[name][0], "epoch", "", lines=[Line(NAMES[name][0], curves[name])], upright=best)
+            for name in ("perplexity", "bits_per_byte")
+            if name in curves
+        ),
         Chart("Learning rate", "epoch", "", lines=[Line("learning rate", rates if len(rates) > 1 else [])]),
     ]
     drawn = [svg for chart in charts if (svg := draw_chart(chart))]
@@ -132,6 +149,17 @@ def export_section(record: RunRecord) -> Section:
     columns = [Column(name.replace("_", " ").replace(".", ", ")) for name in names]
     lead = "Each file was compared with the model it was made from, on validation examples."
     return Section("exports", "Exports", lead, draw_table(columns, rows, label="Exported formats"))
+
+
+def closing_sections(record: RunRecord, sizes: Sequence[tuple[int, int]] = ()) -> list[Section]:
+    """What every page ends with: learning, data, exports, recipe, environment."""
+    return [
+        curve_section(record),
+        data_section(record, sizes),
+        export_section(record),
+        recipe_section(record),
+        environment_section(record),
+    ]
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:

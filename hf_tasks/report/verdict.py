@@ -26,11 +26,11 @@ def classification_verdict(record: RunRecord, answers: ClassificationAnswers) ->
         _against_guessing(answers),
         _weakest_class(record.metrics),
         _certainty(answers, record.metrics),
-        _learning(record.history),
+        learning_notes(record.history),
         _suspects(answers),
         _few_examples(record.metrics),
         _absent_classes(record.metrics),
-        _exports(record.exports),
+        export_notes(record.exports),
     )
     return Verdict(headline, [note for notes in findings for note in notes])
 
@@ -73,7 +73,8 @@ def _certainty(answers: ClassificationAnswers, metrics: Mapping[str, Any]) -> It
     yield Note(level, f"The model is {way}: it claims {percent(sure)}, and {percent(right)} is right.")
 
 
-def _learning(history: Sequence[Mapping[str, Any]]) -> Iterator[Note]:
+def learning_notes(history: Sequence[Mapping[str, Any]]) -> Iterator[Note]:
+    """Whether the validation loss rises again, or still falls, of any task that logs one."""
     losses = [(entry["epoch"], entry["eval_loss"]) for entry in history if "eval_loss" in entry]
     if len(losses) < 2:
         return
@@ -107,7 +108,8 @@ def _absent_classes(metrics: Mapping[str, Any]) -> Iterator[Note]:
         yield Note("watch", f"Not measured, as validation has none of them: {shown}.")
 
 
-def _exports(exports: Sequence[Mapping[str, Any]]) -> Iterator[Note]:
+def export_notes(exports: Sequence[Mapping[str, Any]]) -> Iterator[Note]:
+    """Whether the exported files answer as the model does."""
     failed = [str(entry.get("format")) for entry in exports if entry.get("passed") is False]
     if failed:
         yield Note("bad", f"Exports that do not answer as the model does: {', '.join(failed)}.")

@@ -110,7 +110,7 @@ def compute_predictions(trainer: LanguageModelTrainer, splits: DocumentSplits) -
         prompts, continuations = zip(*samples, strict=True)
         further["samples"] = pa.table({"prompt": prompts, "continuation": continuations})
     metrics = trainer.figures(nats_N, tokens_N, blocks)
-    return Predictions(metrics, table, LanguageAnswers(losses_N, samples), further_tables=further)
+    return Predictions(metrics, table, LanguageAnswers(losses_N, texts, samples), further_tables=further)
 
 
 def _blocks(
