@@ -124,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
                 repository.commits.append(value["summary"])
             elif line["key"] == "file":
                 repository.files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "deletedFile":
+                del repository.files[value["path"]]
             elif line["key"] == "lfsFile":
                 repository.files[value["path"]] = self.hub.objects[value["oid"]]
         answer = {"success": True, "commitOid": COMMIT, "commitUrl": f"{self.hub.url}/{name}/commit/{COMMIT}"}

@@ -116,6 +116,21 @@ def test_the_card_names_the_repository_and_the_figures(hub, run):
     assert f"| 7 | {metrics['per_class']['7']['precision']:.4f} |" in card
 
 
+def test_what_a_run_has_no_more_goes_and_what_others_added_stays(hub, run, environment, tmp_path):
+    changed = tmp_path / "digits"
+    shutil.copytree(run, changed)
+    shutil.rmtree(changed / "export")
+    repository = hub.repositories["me/digits"]
+    before, weights = set(repository.files), list(hub.received)
+    repository.files["docs/photograph.jpg"] = b"of a person"
+
+    done = run_program("push", changed, "me/digits", folder=tmp_path, environment=environment)
+
+    assert done.returncode == 0, done.stderr
+    assert set(repository.files) == before - {"export/onnx/model.onnx"} | {"docs/photograph.jpg"}
+    assert hub.received == weights
+
+
 @pytest.mark.parametrize("name", ["digits", "me/../you", "me/digits/more", ""])
 def test_a_name_that_is_no_repository_is_refused_before_anything_is_read(tmp_path, name):
     refused = run_program("push", tmp_path, name, folder=tmp_path)

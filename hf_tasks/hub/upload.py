@@ -1,10 +1,11 @@
 """Uploads files to a repository of the Hub in one commit, and goes on where an upload broke off."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import get_session, validate_repo_id
 
@@ -29,7 +30,14 @@ def require_repository_name(name: str) -> None:
         raise UserError(f"{name}: not the name of a repository; wanted owner/name, such as my-team/{name}")
 
 
-def upload(files: Mapping[str, Path], repository: str, *, private: bool, message: str) -> str:
+def upload(
+    files: Mapping[str, Path],
+    repository: str,
+    *,
+    private: bool,
+    message: str,
+    replaces: Sequence[str] = (),
+) -> str:
     """Make the repository if it is not there, and put files into it in one commit.
 
     Large files go first, each by its hash: what an upload that broke off has brought there is not sent again,
@@ -40,6 +48,8 @@ def upload(files: Mapping[str, Path], repository: str, *, private: bool, message
         repository: owner/name.
         private: whether a new repository is hidden from others; one that exists stays as it is.
         message: of the commit.
+        replaces: patterns such as `export/*`; what the repository has of these and `files` has not is deleted
+            by the same commit. All else that others put there stays.
 
     Returns:
         The address of the repository.
@@ -58,7 +68,12 @@ def upload(files: Mapping[str, Path], repository: str, *, private: bool, message
         address = api.create_repo(repository, private=private, exist_ok=True)
         operations = [CommitOperationAdd(name, path) for name, path in files.items()]
         api.preupload_lfs_files(repository, operations)
-        api.create_commit(repository, operations, commit_message=message)
+        gone = [
+            CommitOperationDelete(name)
+            for name in _stored_files(api, repository)
+            if name not in files and any(fnmatchcase(name, pattern) for pattern in replaces)
+        ]
+        api.create_commit(repository, [*operations, *gone], commit_message=message)
     except (OSError, RuntimeError, connection_errors) as error:
         raise UserError(
             f"{repository}: the upload to the Hub broke off: {_first_line(error)}\n"
@@ -66,6 +81,10 @@ def upload(files: Mapping[str, Path], repository: str, *, private: bool, message
             "command again; files that have arrived are not sent a second time."
         ) from error
     return str(address)
+
+
+def _stored_files(api: HfApi, repository: str) -> list[str]:
+    return [file.rfilename for file in api.model_info(repository).siblings or ()]
 
 
 def _first_line(error: Exception) -> str:

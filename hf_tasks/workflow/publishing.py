@@ -11,6 +11,8 @@ from hf_tasks.hub.card import CardFacts, write_card
 from hf_tasks.hub.upload import require_repository_name, upload
 from hf_tasks.recipe import Recipe, load_recipe
 
+OWNED = ("export/*", "*.safetensors", "*.safetensors.index.json", "report.html")
+"""What a push replaces as a whole: left from an earlier run, it would pass for this one's."""
 TIMM_TASKS = ("image-classification", "metric-learning")
 
 
@@ -59,7 +61,7 @@ def push(run_folder: Path, repository: str, *, private: bool | None = None) -> s
     if private is None:
         private = recipe.hub is None or recipe.hub.private
     message = f"Upload {artifacts.folder.resolve().name} with hf_tasks"
-    return upload(published_files(artifacts), repository, private=private, message=message)
+    return upload(published_files(artifacts), repository, private=private, message=message, replaces=OWNED)
 
 
 def published_files(artifacts: Artifacts) -> dict[str, Path]:
