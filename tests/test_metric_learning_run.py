@@ -18,6 +18,7 @@ from hf_tasks import workflow
 from hf_tasks.errors import RecipeError
 from hf_tasks.metrics.retrieval import LabelledEmbeddings, average_scores, score_queries
 from hf_tasks.recipe import load_recipe
+from hf_tasks.report.page import percent
 from hf_tasks.workflow.prediction import predict_files
 
 RECIPE = """\
@@ -32,6 +33,7 @@ loss: {{name: arcface, scale: 16}}
 sampler: {{classes: 4, pictures: 3}}
 cutoff: {{false_accept_rate: 0.2}}
 checkpoints: {{keep_best: 5}}
+report: {{tensorboard: true, wrong_images: 4}}
 training:
   num_train_epochs: 2
   learning_rate: 1.0e-3
@@ -222,3 +224,26 @@ def test_without_a_projection_automodel_gives_the_embedding(folder, tmp_path):
 
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert {name: metrics[name] for name in figures} == pytest.approx(figures, abs=1e-6)
+
+
+def test_the_projector_of_tensorboard_has_the_gallery_with_its_classes(folder):
+    [place] = (folder / "run/logs").glob("*/default")
+
+    points = np.loadtxt(place / "tensors.tsv")
+    classes = (place / "metadata.tsv").read_text().split()
+
+    assert points.shape == (12, 16)
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, atol=1e-5)
+    assert sorted(set(classes)) == ["class0", "class1", "class2"]
+    assert "tensors.tsv" in (folder / "run/logs/projector_config.pbtxt").read_text()
+
+
+def test_the_page_shows_queries_beside_what_they_find(folder, table):
+    page = (folder / "run/report.html").read_text(encoding="utf-8")
+
+    known = [row for row in table if row["is_known"] == "true"]
+    first = sum(row["predicted"] == row["true"] for row in known)
+    assert f"of {len(known)} queries find their class first" in page
+    assert percent(first / len(known)) in page
+    assert page.count('<div class="gallery found"') >= 4
+    assert "Unknown, but accepted" in page or "Right, the narrowest first" in page

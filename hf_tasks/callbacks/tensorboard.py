@@ -1,4 +1,4 @@
-"""Pictures of a classifier's answers for TensorBoard; transformers itself writes the scalars."""
+"""What a model has to show in TensorBoard beside the scalars, which transformers itself writes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from hf_tasks.callbacks.names import tracked_name
 from hf_tasks.callbacks.wrong_pictures import load_small, select_wrong
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract import (
+    Answers,
+    ClassificationAnswers,
+    LanguageAnswers,
+    PairAnswers,
+    RetrievalAnswers,
+)
 
 THUMBNAIL = 160
 COLUMNS = 5
@@ -31,6 +37,31 @@ def open_writer(folder: Path, *, resumed_step: int | None) -> SummaryWriter:
 
 
 def write_answers(
+    writer: SummaryWriter, answers: Answers, metrics: Mapping[str, Any], *, step: int, wrong_images: int
+) -> None:
+    """Write what a task's answers have to show at one step: pictures and curves, embeddings, or texts.
+
+    Args:
+        writer: of open_writer.
+        answers: of the best model.
+        metrics: of the best model.
+        step: of the model that answered.
+        wrong_images: most pictures in a grid.
+    """
+    match answers:
+        case ClassificationAnswers():
+            write_classification(writer, answers, metrics, step=step, wrong_images=wrong_images)
+        case RetrievalAnswers():
+            write_embeddings(writer, answers.embeddings_GD, answers.gallery_classes, step=step)
+        case PairAnswers():
+            write_embeddings(writer, answers.embeddings_TD, answers.texts, step=step)
+        case LanguageAnswers():
+            for number, (prompt, continuation) in enumerate(answers.samples):
+                writer.add_text(f"samples/{number}", f"    {_one_line(prompt + ' | ' + continuation)}", step)
+    writer.flush()
+
+
+def write_classification(
     writer: SummaryWriter,
     answers: ClassificationAnswers,
     metrics: Mapping[str, Any],

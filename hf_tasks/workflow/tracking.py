@@ -98,17 +98,13 @@ class Trackers:
 
     def log_results(self, predictions: Predictions, *, step: int) -> None:
         """Tell of the best model, and the step it is of, once all artifacts are written."""
-        answers = predictions.answers
-        if self._recipe.report.tensorboard and isinstance(answers, ClassificationAnswers):
+        if self._recipe.report.tensorboard:
             from hf_tasks.callbacks.tensorboard import open_writer, write_answers
 
+            wrong_images = self._recipe.report.wrong_images
             with open_writer(self._artifacts.logs, resumed_step=None) as writer:
                 write_answers(
-                    writer,
-                    answers,
-                    predictions.metrics,
-                    step=step,
-                    wrong_images=self._recipe.report.wrong_images,
+                    writer, predictions.answers, predictions.metrics, step=step, wrong_images=wrong_images
                 )
         if self._mlflow is not None:
             self._log_to_mlflow(self._mlflow, predictions, step)
