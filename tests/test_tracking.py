@@ -38,6 +38,7 @@ training:
 report:
   mlflow: {{experiment: digits, tracking_uri: "${{oc.env:TRACKER}}", register_as: digits}}
   tensorboard: true
+export: [torchscript]
 """
 
 
@@ -54,6 +55,16 @@ def unreachable_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("TRACKER", "http://127.0.0.1:9")
         return workflow.run(load_recipe(recipe), console=Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def undisturbed_run(unreachable_run, server):
+    """The same training, whose tracker answers."""
+    folder = unreachable_run.folder.parent
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TRACKER", server.url)
+        recipe = load_recipe(folder / "recipe.yaml", [f"output={folder}/undisturbed"])
+        return workflow.run(recipe, console=Console(quiet=True))
 
 
 def test_a_run_whose_tracker_was_away_is_all_there_after_resending(unreachable_run, server, monkeypatch):
@@ -86,6 +97,45 @@ def test_a_run_whose_tracker_was_away_is_all_there_after_resending(unreachable_r
         key[0] for key in stored
     }
     assert run.info.status == "FINISHED"
+
+
+def test_a_resent_run_has_all_that_an_undisturbed_one_has(
+    unreachable_run, undisturbed_run, server, monkeypatch
+):
+    monkeypatch.setenv("TRACKER", server.url)
+    resend(unreachable_run.folder, say=lambda text: None)
+
+    resent, undisturbed = (
+        _stored(server, TrackingFiles(run.tracking)) for run in (unreachable_run, undisturbed_run)
+    )
+
+    assert resent["points"].keys() == undisturbed["points"].keys()
+    for (key, step), value in undisturbed["points"].items():
+        if not key.endswith(("runtime", "per_second", "preparation_time")):
+            assert resent["points"][key, step] == pytest.approx(value, abs=1e-6), key
+    assert resent["params"] == undisturbed["params"]
+    assert resent["files"] == undisturbed["files"]
+    assert {"export/parity.json", "report.html", "metrics.json", "model/MLmodel"} <= resent["files"]
+
+
+def _stored(server, files):
+    """All that the server has of a run."""
+    run = server.run_of(files)
+    points = {
+        (key, point.step): point.value
+        for key in run.data.metrics
+        for point in server.client.get_metric_history(run.info.run_id, key)
+    }
+    params = {key: text for key, text in run.data.params.items() if key != "output"}
+    return {"points": points, "params": params, "files": set(_artifacts(server, run.info.run_id))}
+
+
+def _artifacts(server, run_id, folder=None):
+    for info in server.client.list_artifacts(run_id, folder):
+        if info.is_dir:
+            yield from _artifacts(server, run_id, info.path)
+        else:
+            yield info.path
 
 
 def test_a_run_shows_its_recipe_its_files_and_a_model_that_loads(unreachable_run, server, monkeypatch):
