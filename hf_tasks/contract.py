@@ -147,6 +147,20 @@ class Comparison:
     was_right_N: np.ndarray
     is_right_N: np.ndarray
     """Whether the first and the second answered rightly, bool (N,)."""
+    outcomes: tuple[str, str] = ("fixed", "broken")
+    """What an example is that only the second has right, and one that only the first has."""
+
+
+@dataclass(frozen=True)
+class ExampleColumns:
+    """Columns of a task's table of predictions that tell its examples apart and show them."""
+
+    example: tuple[str, ...] = ("path",)
+    """Which example a row is; texts."""
+    truth: str | None = "true"
+    """What is true of it."""
+    answer: str = "predicted"
+    """What was said of it."""
 
 
 class Predictor(Protocol):
@@ -282,6 +296,8 @@ class Task:
     """(model folder[, network]) -> a predictor for new files; a given network answers for the saved one."""
     compare_tables: Callable[[pa.Table, pa.Table], Comparison] | None = None
     """(tables of two runs, the same examples in the same order) -> how they differ; None where it cannot."""
+    example_columns: ExampleColumns = ExampleColumns()
+    """How the rows of two such tables are matched and shown."""
     find_pictures: Callable[[Any], Callable[[str], Image.Image]] | None = None
     """(settings) -> (path as in the table) -> its picture; None where examples are no pictures."""
     plan_export: Callable[[Any, Any, Any], ExportPlan] | None = None

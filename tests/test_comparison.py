@@ -9,8 +9,11 @@ import pytest
 from conftest import run_program
 from rich.console import Console
 
-from hf_tasks.errors import UserError
+from hf_tasks.errors import DataError, UserError
 from hf_tasks.tasks.image_classification.compare import compare_tables
+from hf_tasks.tasks.language_model.compare import compare_tables as compare_blocks
+from hf_tasks.tasks.metric_learning.compare import compare_tables as compare_queries
+from hf_tasks.tasks.siamese.compare import compare_tables as compare_pairs
 from hf_tasks.workflow.comparison import compare_runs
 
 RECIPE = """\
@@ -114,7 +117,7 @@ def test_the_page_shows_fixed_and_broken_even_without_the_data(tmp_path):
 
     _, page = _compare(first, second, tmp_path)
 
-    assert "two fixes 2 and breaks 1 of 4" in page
+    assert "By two 2 of 4 are fixed, 1 broken" in page
     assert page.count('class="gone"') == 3
     assert 'data-examples="1 2"' in page
     assert 'data-examples="3"' in page
@@ -174,3 +177,47 @@ def test_the_program_compares_real_runs_with_their_pictures(digits, digits_run):
     (digits_run / "compared_with_other.html").unlink()
     shutil.rmtree(other)
     assert page.count("data:image/webp") == 2
+
+
+def test_pairs_are_compared_by_their_labels():
+    table = {"text_1": list("abcd"), "text_2": list("efgh"), "label": [1.0, 1.0, 0.0, 0.0]}
+    first = pa.table({**table, "score": [0.9, 0.2, 0.6, 0.1], "predicted": [1, 0, 1, 0]})
+    second = pa.table({**table, "score": [0.9, 0.8, 0.6, 0.1], "predicted": [1, 1, 1, 0]})
+
+    found = compare_pairs(first, second)
+
+    accuracy, precision, recall = (found.figures[name] for name in ("accuracy", "precision", "recall"))
+    assert (accuracy.first, accuracy.second) == (0.5, 0.75)
+    assert (precision.first, precision.second) == pytest.approx((1 / 2, 2 / 3))
+    assert (recall.first, recall.second) == (0.5, 1.0)
+    assert found.was_right_N.tolist() == [True, False, False, True]
+    assert found.is_right_N.tolist() == [True, True, False, True]
+
+
+def test_blocks_of_text_are_compared_by_the_loss_of_each_token():
+    first = pa.table({"tokens": [10, 30], "loss": [2.0, 1.0]})
+    second = pa.table({"tokens": [10, 30], "loss": [1.0, 1.4]})
+
+    found = compare_blocks(first, second)
+
+    # (10 * 2 + 30 * 1) / 40, and (10 * 1 + 30 * 1.4) / 40.
+    assert (found.figures["loss"].first, found.figures["loss"].second) == pytest.approx((1.25, 1.3))
+    assert (~found.was_right_N & found.is_right_N).tolist() == [True, False]
+    assert (found.was_right_N & ~found.is_right_N).tolist() == [False, True]
+    with pytest.raises(DataError, match="other tokens of the same text"):
+        compare_blocks(first, pa.table({"tokens": [10, 29], "loss": [1.0, 1.0]}))
+
+
+def test_queries_are_right_when_accepted_with_their_class_or_refused_as_unknown():
+    table = {"true": list("abc"), "is_known": [True, True, False], "match_rank": [1, 2, None]}
+    first = pa.table({**table, "predicted": list("aab"), "is_accepted": [True, True, True]})
+    second = pa.table(
+        {**table, "match_rank": [1, 1, None], "predicted": list("abb"), "is_accepted": [False, True, False]}
+    )
+
+    found = compare_queries(first, second)
+
+    assert found.was_right_N.tolist() == [True, False, False]
+    assert found.is_right_N.tolist() == [False, True, True]
+    assert (found.figures["mrr"].first, found.figures["mrr"].second) == (0.75, 1.0)
+    assert (found.figures["cmc_at_1"].first, found.figures["cmc_at_1"].second) == (0.5, 1.0)

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pyarrow.csv
 import pytest
 import torch
+from markupsafe import escape
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -235,3 +236,15 @@ def test_a_split_keeps_equal_documents_on_one_side(tmp_path, monkeypatch):
     train, validation = set(splits.train["text"][:]), set(splits.validation["text"][:])
     assert train.isdisjoint(validation)
     assert len(validation) == pytest.approx(30, abs=12)
+
+
+def test_the_page_shows_what_the_model_writes_and_what_surprises_it(causal_run):
+    samples = pyarrow.csv.read_csv(causal_run.folder / "samples.csv").to_pylist()
+    blocks = pyarrow.csv.read_csv(causal_run.predictions).to_pylist()
+    hardest = max(blocks, key=lambda row: row["loss"])
+
+    page = causal_run.report.read_text(encoding="utf-8")
+
+    assert all(str(escape(sample["prompt"])) in page for sample in samples)
+    assert str(escape(hardest["text"])) in page
+    assert ">Perplexity</figcaption>" in page

@@ -237,3 +237,17 @@ def test_a_run_without_evaluations_has_a_threshold(home):
 def test_a_model_that_is_not_there_is_told(tmp_path):
     with pytest.raises(ModelError, match=r"model\.name: cannot open '/nowhere/model'"):
         open_encoder(Model(name="/nowhere/model"))
+
+
+def test_the_page_lists_the_pairs_that_the_threshold_gets_wrong(head_run):
+    table = pyarrow.csv.read_csv(head_run.predictions).to_pylist()
+    missed = [row for row in table if row["label"] == 1 and row["predicted"] == 0]
+    alarms = [row for row in table if row["label"] == 0 and row["predicted"] == 1]
+
+    page = head_run.report.read_text(encoding="utf-8")
+
+    for title, rows in (("The same, but missed", missed), ("Called the same, but are not", alarms)):
+        assert (f"{title} ({len(rows)})" in page) == bool(rows)
+        assert all(row["text_1"] in page and row["text_2"] in page for row in rows)
+    assert "Nearly the same" in page
+    assert "threshold:" in page

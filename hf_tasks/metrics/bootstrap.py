@@ -129,9 +129,20 @@ def ranking_figures(probabilities_NC: Floats, labels_NC: NDArray[Any]) -> Counte
     return figures
 
 
-def mean_figures(values: Mapping[str, Floats]) -> CountedFigures:
-    """The mean of each column of numbers, an example each."""
-    return lambda count_N: {name: count_N @ column_N / count_N.sum() for name, column_N in values.items()}
+def mean_figures(values: Mapping[str, Floats], weight_N: Floats | None = None) -> CountedFigures:
+    """The mean of each column of numbers, an example each; NaN where a draw has no weight.
+
+    Args:
+        values: columns by name.
+        weight_N: of each example, such as its tokens, or 0 for one that does not count; None is 1 for all.
+    """
+
+    def figures(count_N: NDArray[np.float64]) -> Figures:
+        weighted_N = count_N if weight_N is None else count_N * weight_N
+        total = weighted_N.sum()
+        return {name: weighted_N @ column_N / total if total else np.nan for name, column_N in values.items()}
+
+    return figures
 
 
 def joined(*parts: CountedFigures) -> CountedFigures:

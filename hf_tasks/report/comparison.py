@@ -22,6 +22,7 @@ from hf_tasks.report.tables import Cell, Column, draw_table
 WIDTH = 80
 MOST_LINES = 8
 MOST_PICTURES = 60
+LONGEST_TEXT = 400
 LOWER_IS_BETTER = frozenset({"loss", "perplexity", "bits_per_byte"})
 
 
@@ -35,10 +36,13 @@ class RunPair:
     recipe_differences: Sequence[tuple[str, str, str]]
     """Key, value of the first, value of the second."""
     comparison: Comparison
-    paths: Sequence[str]
-    truths: Sequence[str]
+    examples: Sequence[str]
+    """What each is known by: its path, or its text."""
+    truths: Sequence[str] | None
+    """None where nothing is true or false, as of plain text."""
     said_first: Sequence[str]
     said_second: Sequence[str]
+    are_pictures: bool = True
 
     def fixed(self) -> list[int]:
         """Examples that only the second run has right."""
@@ -61,11 +65,13 @@ def print_comparison(pair: RunPair, console: Console) -> None:
         texts = (figure(found.first), figure(found.second), _signed(found.second - found.first))
         figures.add_row(Text(name), *texts, f"{_signed(found.low)} to {_signed(found.high)}")
     console.print(figures, width=width)
-    for what, numbers in (("fixed", pair.fixed()), ("broken", pair.broken())):
+    for what, numbers in zip(pair.comparison.outcomes, (pair.fixed(), pair.broken()), strict=True):
         console.print(f"{what}: {len(numbers):,}", highlight=False)
         for number in numbers[:MOST_LINES]:
             said = f"{pair.said_first[number]} -> {pair.said_second[number]}"
-            line = Text(f"  {pair.paths[number]}  true {pair.truths[number]}: {said}")
+            truth = "" if pair.truths is None else f"true {pair.truths[number]}: "
+            line = Text(_in_one_line(f"  {pair.examples[number]}", width - len(truth) - len(said) - 2))
+            line.append(f"  {truth}{said}")
             line.truncate(width, overflow="ellipsis")
             console.print(line)
         if len(numbers) > MOST_LINES:
@@ -83,14 +89,14 @@ def write_comparison(path: Path, pair: RunPair, load_picture: Callable[[str], Im
 
     def load(number: int) -> Image.Image:
         if load_picture is None:
-            raise DataError(f"{pair.paths[number]}: its data set cannot be read")
-        return load_picture(pair.paths[number])
+            raise DataError(f"{pair.examples[number]}: its data set cannot be read")
+        return load_picture(pair.examples[number])
 
-    book = PictureBook(load, pair.paths.__getitem__, lambda number: _caption(pair, number))
+    book = PictureBook(load, pair.examples.__getitem__, lambda number: _caption(pair, number))
     sections = [
         _figure_section("figures", "Figures", pair, pair.comparison.figures),
-        _example_section("fixed", "Fixed", pair.fixed(), book, f"Only {pair.second} has these right."),
-        _example_section("broken", "Broken", pair.broken(), book, f"Only {pair.first} has these right."),
+        _example_section(pair, pair.comparison.outcomes[0], pair.fixed(), book),
+        _example_section(pair, pair.comparison.outcomes[1], pair.broken(), book),
         _figure_section("classes", "F1 of each class", pair, pair.comparison.per_class),
         _recipe_section(pair),
     ]
@@ -108,7 +114,9 @@ def _verdict(pair: RunPair) -> Verdict:
             notes.append(Note("good" if way > 0 else "bad", text))
     if not notes:
         notes = [Note("watch", "No figure differs by more than chance explains (95 % intervals hold 0).")]
-    return Verdict(f"{pair.second} fixes {fixed:,} and breaks {broken:,} of {len(pair.paths):,}", notes)
+    better, worse = pair.comparison.outcomes
+    headline = f"By {pair.second} {fixed:,} of {len(pair.examples):,} are {better}, {broken:,} {worse}"
+    return Verdict(headline, notes)
 
 
 def _direction(name: str, found: FigureDifference) -> int:
@@ -146,11 +154,25 @@ def _figure_section(
     return Section(anchor, title, "", draw_table(columns, rows, label=title))
 
 
-def _example_section(anchor: str, title: str, numbers: list[int], book: PictureBook, lead: str) -> Section:
-    shown = book.add(numbers[:MOST_PICTURES])
-    body = render("gallery.html", examples=shown) if shown else Markup()
+def _example_section(pair: RunPair, outcome: str, numbers: list[int], book: PictureBook) -> Section:
+    shown = book.add(numbers[:MOST_PICTURES]) if pair.are_pictures else numbers[:MOST_PICTURES]
+    body = render("gallery.html", examples=shown) if pair.are_pictures and shown else Markup()
+    if not pair.are_pictures:
+        body = _text_table(pair, shown, outcome)
     count = f"{len(numbers):,} examples" + (f", {len(shown)} shown" if len(shown) < len(numbers) else "")
-    return Section(anchor, title, f"{count}. {lead}", body)
+    lead = f"{count} that {pair.second} has {outcome}."
+    return Section(outcome, outcome.capitalize(), lead, body)
+
+
+def _text_table(pair: RunPair, numbers: Sequence[int], outcome: str) -> Markup:
+    columns = [Column("example"), *([] if pair.truths is None else [Column("true")])]
+    rows = []
+    for number in numbers:
+        example = _in_one_line(pair.examples[number], LONGEST_TEXT)
+        texts = [example, *([] if pair.truths is None else [pair.truths[number]])]
+        said = (pair.said_first[number], pair.said_second[number])
+        rows.append([Cell(text, text) for text in (*texts, *said)])
+    return draw_table([*columns, Column(pair.first), Column(pair.second)], rows, label=outcome)
 
 
 def _recipe_section(pair: RunPair) -> Section:
@@ -168,6 +190,11 @@ def _caption(pair: RunPair, number: int) -> Caption:
         for (text, is_good), run in zip(said, (pair.first, pair.second), strict=True)
     ]
     return Caption(not is_right, [chips[0], Chip("→", "arrow", "then"), chips[1]])
+
+
+def _in_one_line(text: str, longest: int) -> str:
+    line = text.replace("\n", " ")
+    return line if len(line) <= longest else f"{line[: max(longest - 1, 0)]}…"
 
 
 def _signed(value: float) -> str:

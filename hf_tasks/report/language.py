@@ -3,7 +3,7 @@
 Legend of axes: N blocks of held-out text.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from markupsafe import Markup
 from hf_tasks.contract import LanguageAnswers
 from hf_tasks.report import record
 from hf_tasks.report.charts import Bar, Chart, draw_chart
-from hf_tasks.report.page import Note, Page, Section, Verdict, figure, percent, render
+from hf_tasks.report.page import Page, Section, Verdict, figure, percent, render
 from hf_tasks.report.pictures import no_pictures
 from hf_tasks.report.record import RunRecord
 from hf_tasks.report.tables import Cell, Column, draw_table
@@ -36,9 +36,8 @@ def language_page(run: RunRecord, answers: LanguageAnswers, count: int) -> Page:
         block_section(answers, count=count),
         *record.closing_sections(run),
     ]
-    notes = [*_packing(run.metrics), *learning_notes(run.history), *export_notes(run.exports)]
-    headline = f"Perplexity {figure(run.metrics['perplexity'])} on held-out text"
-    return Page(Verdict(headline, notes), sections, no_pictures())
+    notes = [*learning_notes(run.history), *export_notes(run.exports)]
+    return Page(Verdict(_headline(run.metrics), notes), sections, no_pictures())
 
 
 def sample_section(answers: LanguageAnswers) -> Section:
@@ -75,13 +74,11 @@ def block_section(answers: LanguageAnswers, *, count: int) -> Section:
     return Section("blocks", "Blocks", lead, body)
 
 
-def _packing(metrics: Mapping[str, Any]) -> Iterator[Note]:
-    """What the figures mean in plain words."""
-    tokens = figure(metrics["perplexity"])
-    yield Note("good", f"At each token it hesitates between {tokens} tokens on average.")
-    if "bits_per_byte" in metrics:
-        share = metrics["bits_per_byte"] / 8
-        yield Note("good", f"As a packer it would make text {percent(share)} of its size.")
+def _headline(metrics: Mapping[str, Any]) -> str:
+    headline = f"Perplexity {figure(metrics['perplexity'])} on held-out text"
+    if "bits_per_byte" not in metrics:
+        return headline
+    return f"{headline}, which it would pack to {percent(metrics['bits_per_byte'] / 8)} of its size"
 
 
 def _short(text: str) -> str:

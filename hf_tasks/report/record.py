@@ -62,7 +62,7 @@ def metric_section(record: RunRecord) -> Section:
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         title, about = NAMES.get(name, (name.replace("_", " "), ""))
-        is_share = name not in NO_SHARES and 0 <= value <= 1
+        is_share = isinstance(value, float) and name not in NO_SHARES and 0 <= value <= 1
         shown = percent if is_share else figure
         interval = intervals.get(name)
         low, high = ("", "") if interval is None else map(shown, interval)

@@ -209,7 +209,7 @@ def _book(answers: RetrievalAnswers) -> PictureBook:
         query, place = neighbour(number)
         said = answers.gallery_classes[int(answers.neighbours_QK[query, place])]
         is_right = said == answers.query_classes[query]
-        distance = figure(float(answers.distances_QK[query, place]))
+        distance = f"{answers.distances_QK[query, place]:.3f}"
         chips = [Chip(said, "good" if is_right else "bad", "class"), Chip(distance, "plain", "distance")]
         return Caption(not is_right, chips)
 

@@ -10,14 +10,13 @@ from PIL import Image
 from rich.console import Console
 
 from hf_tasks.artifacts import Artifacts
-from hf_tasks.contract import Task
+from hf_tasks.contract import ExampleColumns, Task
 from hf_tasks.errors import DataError, UserError
 from hf_tasks.recipe import Recipe, load_recipe
 from hf_tasks.recipe.document import parse_document, show_path, show_value
 from hf_tasks.registry import load_task
 from hf_tasks.report.comparison import RunPair, print_comparison, write_comparison
 
-TEXT_COLUMNS = ("path", "true", "predicted")
 SHOWN = 3
 
 
@@ -36,19 +35,21 @@ def compare_runs(first: Path, second: Path, *, out: Path | None, console: Consol
     """
     recipes = [_recipe(folder) for folder in (first, second)]
     task = _common_task(recipes, first, second)
-    before, after = (_read_table(Artifacts(folder).predictions) for folder in (first, second))
-    after = _aligned(before, after, first, second)
     assert task.compare_tables is not None
+    columns = task.example_columns
+    before, after = (_read_table(Artifacts(folder).predictions, columns) for folder in (first, second))
+    after = _aligned(before, after, columns, (first, second))
     pair = RunPair(
         first=first.resolve().name,
         second=second.resolve().name,
         task=task.name,
         recipe_differences=list(_recipe_differences(*recipes)),
         comparison=task.compare_tables(before, after),
-        paths=before.column("path").to_pylist(),
-        truths=before.column("true").to_pylist(),
-        said_first=before.column("predicted").to_pylist(),
-        said_second=after.column("predicted").to_pylist(),
+        examples=_examples(before, columns),
+        truths=None if columns.truth is None else _texts(before, columns.truth),
+        said_first=_texts(before, columns.answer),
+        said_second=_texts(after, columns.answer),
+        are_pictures=task.find_pictures is not None,
     )
     print_comparison(pair, console)
     page = out or second / f"compared_with_{pair.first}.html"
@@ -73,25 +74,47 @@ def _common_task(recipes: list[Recipe], first: Path, second: Path) -> Task:
     return task
 
 
-def _read_table(path: Path) -> pa.Table:
+def _read_table(path: Path, columns: ExampleColumns) -> pa.Table:
+    texts = [*columns.example, *([] if columns.truth is None else [columns.truth, columns.answer])]
     options = pyarrow.csv.ConvertOptions(
-        column_types=dict.fromkeys(TEXT_COLUMNS, pa.string()), strings_can_be_null=False
+        column_types=dict.fromkeys(texts, pa.string()), strings_can_be_null=False
     )
-    return pyarrow.csv.read_csv(path, convert_options=options)
+    # A text may hold line breaks.
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    return pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
 
 
-def _aligned(before: pa.Table, after: pa.Table, first: Path, second: Path) -> pa.Table:
+def _examples(table: pa.Table, columns: ExampleColumns) -> list[str]:
+    """What each example is known by; several columns joined."""
+    parts = [_texts(table, name) for name in columns.example]
+    return [" | ".join(row) for row in zip(*parts, strict=True)]
+
+
+def _texts(table: pa.Table, name: str) -> list[str]:
+    if name not in table.column_names:
+        return [""] * table.num_rows
+    return [
+        f"{value:.4g}" if isinstance(value, float) else str(value) for value in table.column(name).to_pylist()
+    ]
+
+
+def _aligned(
+    before: pa.Table, after: pa.Table, columns: ExampleColumns, folders: tuple[Path, Path]
+) -> pa.Table:
     """The second table in the order of the first.
 
     Raises:
         UserError: they do not hold the same examples with the same labels.
     """
-    before_paths, after_paths = before.column("path").to_pylist(), after.column("path").to_pylist()
+    first, second = folders
+    before_paths, after_paths = _examples(before, columns), _examples(after, columns)
     if before_paths != after_paths:
         _require_same_paths(before_paths, after_paths, first, second)
         places = {path: place for place, path in enumerate(after_paths)}
         after = after.take([places[path] for path in before_paths])
-    labels = zip(before.column("true").to_pylist(), after.column("true").to_pylist(), strict=True)
+    if columns.truth is None:
+        return after
+    labels = zip(_texts(before, columns.truth), _texts(after, columns.truth), strict=True)
     relabelled = [
         f"{path}: '{old}' in {first}, '{new}' in {second}"
         for path, (old, new) in zip(before_paths, labels, strict=True)

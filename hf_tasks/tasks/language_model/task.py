@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 from transformers import TrainingArguments
 
-from hf_tasks.contract import LanguageAnswers, Predictions, Task
+from hf_tasks.contract import ExampleColumns, LanguageAnswers, Predictions, Task
 from hf_tasks.data.documents import load_documents
 from hf_tasks.data.sources import HubSource, TableSource, TextFile, TextTable
 from hf_tasks.tasks.language_model.blocks import CausalBlocks, MaskedBlocks, pack
+from hf_tasks.tasks.language_model.compare import compare_tables
 from hf_tasks.tasks.language_model.data import DocumentSplits, documents_of, prepare_splits
 from hf_tasks.tasks.language_model.generation import TEXT_SUFFIXES, TextPredictor, sample_texts
 from hf_tasks.tasks.language_model.model import (
@@ -136,5 +137,7 @@ TASK = Task(
     build_trainer=build_trainer,
     compute_predictions=compute_predictions,
     load_predictor=TextPredictor,
+    compare_tables=compare_tables,
+    example_columns=ExampleColumns(("block", "text"), None, "loss"),
     examples_per_file="many",
 )

@@ -12,6 +12,7 @@ from hf_tasks.data.folders import PICTURE_SUFFIXES
 from hf_tasks.errors import RecipeError
 from hf_tasks.images.augmentation import require_augmentation
 from hf_tasks.images.backbone import OpenedWeights, open_weights, require_buildable
+from hf_tasks.tasks.metric_learning.compare import compare_tables, find_pictures
 from hf_tasks.tasks.metric_learning.data import RetrievalSplits, prepare_splits, prepare_validation
 from hf_tasks.tasks.metric_learning.loss_modules import build_loss
 from hf_tasks.tasks.metric_learning.model import (
@@ -154,4 +155,6 @@ TASK = Task(
     build_trainer=build_trainer,
     compute_predictions=compute_predictions,
     load_predictor=EmbeddingPredictor,
+    compare_tables=compare_tables,
+    find_pictures=find_pictures,
 )

@@ -9,10 +9,11 @@ import pyarrow as pa
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 
-from hf_tasks.contract import PairAnswers, Predictions, Task
+from hf_tasks.contract import ExampleColumns, PairAnswers, Predictions, Task
 from hf_tasks.data.sources import HubSource, TableSource, TextTable
 from hf_tasks.tasks.siamese.adapters import add_adapters
 from hf_tasks.tasks.siamese.analytics import analytics_tables
+from hf_tasks.tasks.siamese.compare import compare_tables
 from hf_tasks.tasks.siamese.data import (
     TEXT_COLUMNS,
     PairSplits,
@@ -167,5 +168,7 @@ TASK = Task(
     build_trainer=build_trainer,
     compute_predictions=compute_predictions,
     load_predictor=PairPredictor,
+    compare_tables=compare_tables,
+    example_columns=ExampleColumns(("text_1", "text_2"), "label", "predicted"),
     examples_per_file="many",
 )
