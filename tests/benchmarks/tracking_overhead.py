@@ -38,7 +38,7 @@ class Steps:
         self._state, self._control = TrainerState(), TrainerControl()
         self._network = timm.create_model("resnet10t", num_classes=10)
         self._optimizer = torch.optim.AdamW(self._network.parameters())
-        self._pictures, self._labels = torch.rand(32, 3, 32, 32), torch.arange(32) % 10
+        self._pictures, self._labels = torch.rand(8, 3, 32, 32), torch.arange(8)
         self.told_seconds, self.told = 0.0, 0
 
     def block(self, *, tell: bool) -> float:
