@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_tasks.metrics.neighbours import nearest_neighbours, unit_rows
+from hf_tasks.metrics.neighbours import GROUP, largest, nearest_neighbours, unit_rows
 from hf_tasks.metrics.retrieval import (
     NOBODY,
     LabelledEmbeddings,
@@ -134,6 +134,43 @@ def test_equal_pictures_rank_in_the_order_of_the_gallery():
 
     assert rows.tolist() == [list(range(20))]
     assert len(np.unique(cosines)) == 1
+
+
+@pytest.mark.parametrize("block_cells", [1, 250, 10**6])
+def test_rows_of_one_set_are_no_neighbours_of_their_own(block_cells):
+    rows = np.random.default_rng(0).normal(size=(40, 5))
+
+    neighbours, cosines = nearest_neighbours(rows, None, count=3, block_cells=block_cells)
+
+    units = unit_rows(rows).double().numpy()
+    whole = units @ units.T
+    np.fill_diagonal(whole, -2)
+    order = np.argsort(-whole, axis=1)[:, :3]
+    np.testing.assert_array_equal(neighbours, order)
+    np.testing.assert_allclose(cosines, np.take_along_axis(whole, order, axis=1), atol=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "wanted"), [(1, 0), (2, 1), (4, 3)])
+def test_there_are_no_more_neighbours_than_other_rows(rows, wanted):
+    neighbours, cosines = nearest_neighbours(np.eye(4)[:rows], None, count=3)
+
+    assert neighbours.shape == cosines.shape == (rows, wanted)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 5), levels=st.sampled_from([3, 50, 10**6]))
+def test_the_largest_of_a_wide_row_are_those_of_a_whole_sort(seed, count, levels):
+    generator = np.random.default_rng(seed)
+    width = GROUP * (4 * count + int(generator.integers(0, 3))) + int(generator.integers(0, GROUP))
+    values = torch.from_numpy(generator.integers(0, levels, (6, width)).astype(np.float32))
+    values[:, generator.integers(0, width)] = levels + 1.0
+    values[generator.random((6, width)) < 0.2] = -torch.inf
+
+    found, columns = largest(values, count)
+
+    torch.testing.assert_close(found, values.sort(dim=1, descending=True).values[:, :count], rtol=0, atol=0)
+    torch.testing.assert_close(found, values.gather(1, columns), rtol=0, atol=0)
+    assert all(len(set(row)) == count for row in columns.tolist())
 
 
 @pytest.mark.parametrize("block_cells", [1, 3_000, 2**24])

@@ -3,35 +3,14 @@
 import numpy as np
 import pytest
 
-from hf_tasks.tasks.siamese.analytics import analytics_tables, nearest_neighbours
+from hf_tasks.tasks.siamese.analytics import analytics_tables
 from hf_tasks.tasks.siamese.model import PairModel
 from hf_tasks.tasks.siamese.settings import Analytics
-from hf_tasks.tasks.siamese.texts import unit_rows
 
 
 @pytest.fixture
 def model():
     return PairModel(encoder=None, threshold=0.99)
-
-
-def test_neighbours_are_those_of_a_whole_sort(monkeypatch):
-    monkeypatch.setattr("hf_tasks.tasks.siamese.analytics.TEXTS_AT_ONCE", 7)
-    unit = unit_rows(np.random.default_rng(0).normal(size=(40, 5)))
-
-    neighbours, cosines = nearest_neighbours(unit, count=3)
-
-    whole = unit @ unit.T
-    np.fill_diagonal(whole, -2)
-    order = np.argsort(-whole, axis=1)[:, :3]
-    np.testing.assert_array_equal(neighbours, order)
-    np.testing.assert_allclose(cosines, np.take_along_axis(whole, order, axis=1), atol=1e-6)
-
-
-@pytest.mark.parametrize(("rows", "wanted"), [(1, 0), (2, 1), (4, 3)])
-def test_there_are_no_more_neighbours_than_other_texts(rows, wanted):
-    neighbours, _ = nearest_neighbours(unit_rows(np.eye(4)[:rows]), count=3)
-
-    assert neighbours.shape == (rows, wanted)
 
 
 def test_duplicates_are_told_once_and_likeliest_first(model):

@@ -134,9 +134,8 @@ class _Ranking:
     device: torch.device
 
     def scores(self, block_cells: int) -> QueryScores:
-        queries_QD = unit_rows(self.queries.embeddings_ND).to(self.device)
         gallery_GD = unit_rows(self.gallery.embeddings_ND).to(self.device)
-        blocks = cosine_blocks(queries_QD, gallery_GD, block_cells=block_cells)
+        blocks = cosine_blocks(self.queries.embeddings_ND, gallery_GD, block_cells=block_cells)
         return join_scores([self._block_scores(block) for block in blocks])
 
     def _block_scores(self, block: Block) -> QueryScores:

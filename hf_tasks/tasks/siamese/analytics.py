@@ -9,12 +9,11 @@ import numpy as np
 import pyarrow as pa
 from sklearn.cluster import HDBSCAN
 
+from hf_tasks.metrics.neighbours import nearest_neighbours
 from hf_tasks.tasks.siamese.model import PairModel
 from hf_tasks.tasks.siamese.settings import Analytics
 from hf_tasks.tasks.siamese.texts import scores_of_pairs, unit_rows
 
-# Texts compared with all others at once: 100 MB of cosines for 100,000 texts.
-TEXTS_AT_ONCE = 256
 NO_CLUSTER = -1
 
 
@@ -32,7 +31,7 @@ def analytics_tables(
         settings: how many and from where on.
     """
     unit_TD = unit_rows(embeddings_TD)
-    neighbours_TK, cosines_TK = nearest_neighbours(unit_TD, count=settings.neighbours)
+    neighbours_TK, cosines_TK = nearest_neighbours(unit_TD, None, count=settings.neighbours)
     tables = {"neighbours": _neighbours(texts, neighbours_TK, cosines_TK)}
     start = model.threshold if settings.duplicates_from is None else settings.duplicates_from
     if start is not None:
@@ -42,30 +41,6 @@ def analytics_tables(
     if settings.smallest_cluster is not None:
         tables["clusters"] = _clusters(texts, unit_TD, settings.smallest_cluster)
     return tables
-
-
-def nearest_neighbours(unit_TD: np.ndarray, *, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest other rows of each row and their cosines, nearest first: int64 and float32, (T, K).
-
-    Memory above the rows and the result is bounded by TEXTS_AT_ONCE rows of cosines and their order.
-
-    Args:
-        unit_TD: rows of length 1.
-        count: neighbours wanted; there are at most T - 1.
-    """
-    rows = len(unit_TD)
-    count = min(count, rows - 1)
-    neighbours_TK, cosines_TK = np.empty((rows, count), np.int64), np.empty((rows, count), np.float32)
-    for start in range(0, rows, TEXTS_AT_ONCE):
-        block = np.arange(start, min(start + TEXTS_AT_ONCE, rows))
-        cosines = unit_TD[block] @ unit_TD.T
-        cosines[block - start, block] = -np.inf
-        nearest = np.argpartition(cosines, rows - 1 - count, axis=1)[:, rows - count :]
-        found = np.take_along_axis(cosines, nearest, axis=1)
-        order = np.argsort(-found, axis=1, kind="stable")
-        neighbours_TK[block] = np.take_along_axis(nearest, order, axis=1)
-        cosines_TK[block] = np.take_along_axis(found, order, axis=1)
-    return neighbours_TK, cosines_TK
 
 
 def _neighbours(texts: Sequence[str], neighbours_TK: np.ndarray, cosines_TK: np.ndarray) -> pa.Table:
