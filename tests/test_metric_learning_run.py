@@ -133,6 +133,16 @@ def test_the_figures_can_be_counted_from_the_table(folder, table):
     assert metrics["mrr"] == pytest.approx(sum(1 / int(row["match_rank"]) for row in known) / 9)
 
 
+def test_what_smaller_embeddings_would_cost_is_in_the_figures(folder):
+    metrics = json.loads((folder / "run/metrics.json").read_text())
+
+    table = {(row["dimensions"], row["precision"]): row for row in metrics["compression"]}
+
+    assert list(table) == [(16, "fp32"), (16, "fp16"), (16, "int8"), (16, "binary")]
+    assert table[16, "fp32"]["recall_at_1"] == metrics["cmc_at_1"]
+    assert [row["bytes"] for row in table.values()] == [64, 32, 16, 2]
+
+
 def test_a_checkpoint_is_a_model_with_its_loss_and_the_model_is_without(folder):
     checkpoint = next((folder / "run/checkpoints").glob("checkpoint-*"))
 
@@ -224,6 +234,13 @@ def test_without_a_projection_automodel_gives_the_embedding(folder, tmp_path):
 
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert {name: metrics[name] for name in figures} == pytest.approx(figures, abs=1e-6)
+    # The cut-off was fitted to averaged embeddings, so those are what new pictures are answered with.
+    one = sorted((folder / "val").glob("*/*.png"))[:1]
+    predict_files(tmp_path / "run", one, tmp_path / "one.parquet", batch_size=1)
+    expected = torch.nn.functional.normalize(queries.embeddings_ND[:1])
+    np.testing.assert_allclose(
+        pq.read_table(tmp_path / "one.parquet")["embedding"].to_pylist(), expected, atol=1e-6
+    )
 
 
 def test_the_projector_of_tensorboard_has_the_gallery_with_its_classes(folder):

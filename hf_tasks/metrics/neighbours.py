@@ -19,7 +19,7 @@ from torch import Tensor
 
 # 32 MiB of cosines at once, and less than that of anything else.
 BLOCK_CELLS = 2**23
-PAIR_CELLS = 2**19
+PAIR_CELLS = 2**17
 # Cosines whose maximum is looked at before any of them.
 GROUP = 64
 # Neighbours looked at beyond those asked for, so that a tie at the border is seldom met.

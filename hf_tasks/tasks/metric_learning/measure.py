@@ -5,6 +5,7 @@ N rows, Q queries, G gallery, D width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from hf_tasks.metrics.compression import compression_table
 from hf_tasks.metrics.cutoff import figures_at_cutoff, fit_cutoff
 from hf_tasks.metrics.retrieval import (
     NOBODY,
@@ -56,12 +58,10 @@ def measure_retrieval(
         cutoff_distance: of a model that has one; None fits it.
         device: where to compute.
     """
-    is_query_N, is_gallery_N = (np.asarray(rows[name][:]) for name in ("is_query", "is_gallery"))
-    query_rows_Q, gallery_rows_G = np.flatnonzero(is_query_N), np.flatnonzero(is_gallery_N)
-    place_in_gallery_N = np.full(len(rows), NOBODY)
-    place_in_gallery_N[gallery_rows_G] = np.arange(len(gallery_rows_G))
-    own_N = own_gallery_rows(rows)
-    own_rows_Q = np.where(own_N >= 0, place_in_gallery_N[own_N], NOBODY)[query_rows_Q]
+    query_rows_Q, gallery_rows_G = (
+        np.flatnonzero(np.asarray(rows[name][:])) for name in ("is_query", "is_gallery")
+    )
+    own_rows_Q = _own_rows(rows, query_rows_Q, gallery_rows_G)
     scores = _score_together(
         _side(rows, embeddings_ND, query_rows_Q),
         _side(rows, embeddings_ND, gallery_rows_G),
@@ -77,6 +77,27 @@ def measure_retrieval(
         **figures_at_cutoff(scores, cutoff_distance),
     }
     return Retrieval(query_rows_Q, gallery_rows_G, embeddings_ND, scores, cutoff_distance, figures)
+
+
+def measure_compression(
+    rows: datasets.Dataset, retrieval: Retrieval, *, device: torch.device
+) -> list[dict[str, Any]]:
+    """Recall@1 of the same search in smaller embeddings, as compression_table describes it."""
+    embeddings_ND = retrieval.embeddings_ND
+    return compression_table(
+        _side(rows, embeddings_ND, retrieval.query_rows_Q),
+        _side(rows, embeddings_ND, retrieval.gallery_rows_G),
+        own_rows_Q=_own_rows(rows, retrieval.query_rows_Q, retrieval.gallery_rows_G),
+        device=torch.device("cpu") if device.type == "mps" else device,
+    )
+
+
+def _own_rows(rows: datasets.Dataset, query_rows_Q: np.ndarray, gallery_rows_G: np.ndarray) -> np.ndarray:
+    """The place in the gallery of each query's own picture, or NOBODY."""
+    place_in_gallery_N = np.full(len(rows), NOBODY)
+    place_in_gallery_N[gallery_rows_G] = np.arange(len(gallery_rows_G))
+    own_N = own_gallery_rows(rows)
+    return np.where(own_N >= 0, place_in_gallery_N[own_N], NOBODY)[query_rows_Q]
 
 
 def _side(rows: datasets.Dataset, embeddings_ND: np.ndarray, chosen: np.ndarray) -> LabelledEmbeddings:

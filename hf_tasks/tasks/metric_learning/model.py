@@ -73,16 +73,22 @@ def load_embedder(folder: Any) -> Embedder:
 
 
 def embed(model: Embedder, pixel_values: Tensor) -> Tensor:
-    """Unit vectors of prepared pictures, float32 (B, D)."""
+    """Unit vectors of prepared pictures, float32 (B, D), as the model was measured.
+
+    Where its configuration says `flip_average`, they lie between those of the pictures and of their mirror
+    images.
+    """
+    units_BD = embed_once(model, pixel_values)
+    if not getattr(model.config, "flip_average", False):
+        return units_BD
+    return functional.normalize(units_BD + embed_once(model, pixel_values.flip(-1)), dim=-1)
+
+
+def embed_once(model: Embedder, pixel_values: Tensor) -> Tensor:
+    """Unit vectors of the pictures as they are, float32 (B, D)."""
     outputs = model(pixel_values=pixel_values)
     raw_BD = outputs.logits if hasattr(outputs, "logits") else outputs.pooler_output
     return functional.normalize(raw_BD.float(), dim=-1)
-
-
-def embed_flipped(model: Embedder, pixel_values: Tensor) -> Tensor:
-    """Unit vectors between those of the pictures and of their mirror images, float32 (B, D)."""
-    both_BD = embed(model, pixel_values) + embed(model, pixel_values.flip(-1))
-    return functional.normalize(both_BD, dim=-1)
 
 
 @torch.no_grad()
@@ -90,7 +96,7 @@ def embedding_width(model: Embedder) -> int:
     """Width of the embeddings, measured on an empty picture."""
     was_training = model.training
     size = model.config.pretrained_cfg["input_size"]
-    width = embed(model.eval(), torch.zeros(1, *size, device=model.device)).shape[1]
+    width = embed_once(model.eval(), torch.zeros(1, *size, device=model.device)).shape[1]
     model.train(was_training)
     return width
 
@@ -116,7 +122,7 @@ class EmbedderWithLoss(nn.Module):
     def forward(self, pixel_values: Tensor, labels: Tensor) -> Mapping[str, Tensor]:
         """`loss` of a batch, a scalar, and its `embeddings`, unit vectors (B, D)."""
         assert self.loss is not None
-        embeddings_BD = embed(self.embedder, pixel_values)
+        embeddings_BD = embed_once(self.embedder, pixel_values)
         return {"loss": self.loss(embeddings_BD, labels), "embeddings": embeddings_BD}
 
     def gradient_checkpointing_enable(self, **arguments: Any) -> None:

@@ -15,6 +15,7 @@ from hf_tasks.images.backbone import OpenedWeights, open_weights, require_builda
 from hf_tasks.tasks.metric_learning.compare import compare_tables, find_pictures
 from hf_tasks.tasks.metric_learning.data import RetrievalSplits, prepare_splits, prepare_validation
 from hf_tasks.tasks.metric_learning.loss_modules import build_loss
+from hf_tasks.tasks.metric_learning.measure import measure_compression
 from hf_tasks.tasks.metric_learning.model import (
     Embedder,
     build_embedder,
@@ -115,6 +116,7 @@ def compute_predictions(trainer: MetricLearningTrainer, splits: RetrievalSplits)
         "queries": len(is_known_Q),
         "unknown_queries": int((~is_known_Q).sum()),
         "gallery": len(retrieval.gallery_rows_G),
+        "compression": measure_compression(splits.validation, retrieval, device=trainer.args.device),
     }
     return build_predictions(retrieval, splits, metrics=metrics)
 

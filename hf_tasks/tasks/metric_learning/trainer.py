@@ -27,7 +27,7 @@ from hf_tasks.images.dataset import EpochSampler, TrainingPictures, ValidationPi
 from hf_tasks.images.transform import ValidationTransform, build_train_transform
 from hf_tasks.metrics.retrieval import KS
 from hf_tasks.tasks.metric_learning.measure import Retrieval, measure_retrieval
-from hf_tasks.tasks.metric_learning.model import Embedder, EmbedderWithLoss, embed, embed_flipped
+from hf_tasks.tasks.metric_learning.model import Embedder, EmbedderWithLoss, embed
 from hf_tasks.tasks.metric_learning.sampler import ClassBatchSampler
 
 LOSS_FILE = "loss.safetensors"
@@ -72,7 +72,7 @@ class MetricLearningTrainer(Trainer):
         chosen = dict(measure or {})
         self.ks: Sequence[int] = chosen.pop("ks", KS)
         self.false_accept_rate: float | None = chosen.pop("false_accept_rate", None)
-        self._embed = embed_flipped if chosen.pop("flip_average", False) else embed
+        model.config.flip_average = chosen.pop("flip_average", False)
         assert not chosen, f"measure: unknown {', '.join(chosen)}"
         self.retrieval: Retrieval | None = None
         self._sampler = sampler
@@ -118,7 +118,7 @@ class MetricLearningTrainer(Trainer):
         """Embeddings and labels; no loss, as classes to evaluate may be others than those trained on."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            embeddings_BD = self._embed(self.embedder, inputs["pixel_values"])
+            embeddings_BD = embed(self.embedder, inputs["pixel_values"])
         return None, embeddings_BD.detach(), inputs["labels"]
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

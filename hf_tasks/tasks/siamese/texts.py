@@ -5,14 +5,19 @@ Axes: N rows, K texts a row, T distinct texts, D width of the embeddings.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import datasets
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 
 from hf_tasks.tasks.siamese.data import labels_of, texts_of
 from hf_tasks.tasks.siamese.model import PairModel
+
+# 50 MB of a side for embeddings of 384 numbers.
+PAIRS_AT_ONCE = 2**14
 
 
 @dataclass(frozen=True)
@@ -55,15 +60,26 @@ def scores_of_pairs(
         first_N: number of each pair's first text.
         second_N: number of its second text.
     """
-    if model.head is None:
-        unit_TD = unit_rows(embeddings_TD).astype(np.float64)
-        return np.einsum("nd,nd->n", unit_TD[first_N], unit_TD[second_N])
-    head = model.head.eval()
-    embeddings = torch.from_numpy(embeddings_TD).float()
-    with torch.inference_mode():
-        device = head.linear.weight.device
-        logits_N = head(embeddings[first_N].to(device), embeddings[second_N].to(device))
-        return logits_N.double().sigmoid().cpu().numpy()
+    rows_TD = unit_rows(embeddings_TD) if model.head is None else embeddings_TD
+    score = _cosines if model.head is None else partial(_probabilities, model.head.eval())
+    parts = [
+        score(
+            rows_TD[first_N[start : start + PAIRS_AT_ONCE]], rows_TD[second_N[start : start + PAIRS_AT_ONCE]]
+        )
+        for start in range(0, len(first_N), PAIRS_AT_ONCE)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _cosines(first_ND: np.ndarray, second_ND: np.ndarray) -> np.ndarray:
+    return np.einsum("nd,nd->n", first_ND.astype(np.float64), second_ND.astype(np.float64))
+
+
+@torch.inference_mode()
+def _probabilities(head: nn.Module, first_ND: np.ndarray, second_ND: np.ndarray) -> np.ndarray:
+    device = next(head.parameters()).device
+    first, second = (torch.from_numpy(rows_ND).float().to(device) for rows_ND in (first_ND, second_ND))
+    return head(first, second).double().sigmoid().cpu().numpy()
 
 
 def unit_rows(embeddings_TD: np.ndarray) -> np.ndarray:
