@@ -272,11 +272,16 @@ def search(
         Path | None, typer.Option(help="Where the run lies, if it moved since the index was written.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 32,
+    faiss: Annotated[
+        bool, typer.Option("--faiss", help="Faster in large indexes, not exact; says how near it comes.")
+    ] = False,
 ) -> None:
     """Look pictures up in an index, one row each; exit code 2 if some could not be read."""
     from hf_tasks.workflow.index import search_index
 
-    done, broken = search_index(folder, inputs, out, count=k, batch_size=batch_size, run_folder=run)
+    done, broken = search_index(
+        folder, inputs, out, count=k, batch_size=batch_size, run_folder=run, use_faiss=faiss
+    )
     _say(f"{done} searched: {out}")
     if broken:
         raise UserError(

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +130,26 @@ def test_a_run_that_moved_can_be_named(folder, shelf, tmp_path):
     )
 
     assert done == (4, 0)
+
+
+@pytest.mark.slow
+def test_the_program_writes_thins_out_and_searches_an_index(folder, tmp_path):
+    def run_program(*words):
+        command = [sys.executable, "-m", "hf_tasks", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    run, shelf, out = folder / "run", tmp_path / "shelf", tmp_path / "out.csv"
+    written = run_program("index", run, folder / "train", "--out", shelf)
+    thinned = run_program("index", run, folder / "more", "--out", shelf, "--remove", "class2")
+    searched = run_program("search", shelf, folder / "more", "--k", 2, "--faiss", "--out", out)
+    refused = run_program("search", shelf, folder / "more", "--run", folder / "train", "--out", out)
+
+    assert written.stdout == f"12 added: {shelf}\n"
+    assert thinned.stdout == f"4 removed: {shelf}\n4 added: {shelf}\n"
+    assert searched.stdout.splitlines()[-1] == f"4 searched: {out}"
+    assert "% of the 2 nearest, measured on 4 pictures" in searched.stdout
+    assert len(list(csv.DictReader(out.open(newline="")))) == 4
+    assert (refused.returncode, "no finished run" in refused.stderr) == (2, True)
 
 
 def test_what_is_no_index_is_told(folder, tmp_path):

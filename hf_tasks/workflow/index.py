@@ -5,7 +5,8 @@ N entries, Q queries, D width, K neighbours.
 
 import hashlib
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -18,12 +19,15 @@ from safetensors.numpy import load_file, save_file
 
 from hf_tasks.artifacts import Artifacts, write_json
 from hf_tasks.errors import UserError
+from hf_tasks.metrics.approximate import ApproximateSearch, Neighbours
 from hf_tasks.metrics.neighbours import nearest_neighbours
 from hf_tasks.workflow.prediction import Row, open_predictor, open_writer
 
 FACTS_FILE, ENTRIES_FILE, EMBEDDINGS_FILE = "index.json", "entries.parquet", "embeddings.safetensors"
 TENSOR = "embeddings"
 QUERIES_AT_ONCE = 1024
+RECALL_QUERIES = 100
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class Index:
     """Absolute paths, each once."""
     labels: tuple[str | None, ...]
     embeddings_ND: np.ndarray
+
+    def find_exactly(self, queries_QD: np.ndarray, *, count: int) -> Neighbours:
+        """Places and cosines of the entries nearest to each query."""
+        return nearest_neighbours(queries_QD, self.embeddings_ND, count=count)
 
     def select(self, places: list[int]) -> "Index":
         """Some of the entries."""
@@ -121,12 +129,12 @@ def search_index(
     count: int,
     batch_size: int,
     run_folder: Path | None = None,
+    use_faiss: bool = False,
 ) -> tuple[int, int]:
     """Write the nearest entries of each picture, and count pictures that were searched and broken ones.
 
     A row holds `path`, `predicted` (class of the nearest entry), `distance` (1 - cosine), `is_accepted`
-    (within the model's cut-off), then `neighbour_1`, `class_1`, `distance_1` and so on, and `error`. The
-    search is exact.
+    (within the model's cut-off), then `neighbour_1`, `class_1`, `distance_1` and so on, and `error`.
 
     Args:
         folder: of the index.
@@ -135,9 +143,11 @@ def search_index(
         count: neighbours of each picture.
         batch_size: files per step of the model.
         run_folder: where the run lies now; left out: where it lay when the index was written.
+        use_faiss: search with FAISS, and log how many of the true neighbours it finds; else exactly.
 
     Raises:
-        UserError: no index, the run has another model than the index, or no pictures.
+        UserError: no index, no pictures, FAISS is asked for and not there, or the run has another model
+            than the index.
     """
     index = open_index(folder)
     run = run_folder or index.run_folder
@@ -145,11 +155,12 @@ def search_index(
     if not index.paths:
         raise UserError(f"{folder}: the index is empty; add pictures with `hf-tasks index`")
     writer = open_writer(out)
+    find = ApproximateSearch(index.embeddings_ND) if use_faiss else index.find_exactly
     paths, answers = open_predictor(run, inputs, batch_size=batch_size)
     broken = 0
     with writer as write:
         while rows := list(islice(answers, QUERIES_AT_ONCE)):
-            for row in _search(index, rows, count):
+            for row in _search(index, rows, count, find):
                 broken += row["error"] is not None
                 write(row)
     return len(paths) - broken, broken
@@ -246,11 +257,20 @@ def _save(folder: Path, index: Index) -> None:
     write_json(folder / FACTS_FILE, facts)
 
 
-def _search(index: Index, rows: list[Row], count: int) -> Iterator[dict[str, Any]]:
+def _search(
+    index: Index, rows: list[Row], count: int, find: Callable[..., Neighbours]
+) -> Iterator[dict[str, Any]]:
     readable = [_embedding(row, index.run_folder) for row in rows if row["error"] is None]
     found: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
     if readable:
-        places_QK, cosines_QK = nearest_neighbours(np.asarray(readable), index.embeddings_ND, count=count)
+        queries_QD = np.asarray(readable, np.float32)
+        places_QK, cosines_QK = find(queries_QD, count=count)
+        if isinstance(find, ApproximateSearch):
+            some_QD = queries_QD[:RECALL_QUERIES]
+            share = find.recall(some_QD, count=count)
+            logger.info(
+                f"FAISS finds {share:.1%} of the {count} nearest, measured on {len(some_QD)} pictures"
+            )
         found = iter(zip(places_QK, 1 - cosines_QK, strict=True))
     for row in rows:
         places_K, distances_K = (None, None) if row["error"] is not None else next(found)
