@@ -113,7 +113,8 @@ def _other_size(plan: ExportPlan, networks: Mapping[str, Network]) -> dict[str, 
         wanted = TorchNetwork(plan)(inputs)
     except (RuntimeError, AssertionError) as error:
         raise ExportError(
-            f"export.image_size: free: this model takes no other picture size than its own: {error}"
+            f"export.image_size: free: this model takes no other picture size than its own: {error}; "
+            "set export.image_size: fixed"
         ) from error
     unit = max(1.0, float(np.abs(wanted).max()))
     shares = {}
@@ -139,4 +140,6 @@ def _refused_at_other_size(share: float | None, limits: Tolerance) -> str | None
     allowed = limits.difference if limits.difference is not None else limits.mean_difference
     if share is None or allowed is None or share <= allowed:
         return None
+    if math.isinf(share):
+        return "it does not run on larger pictures; set export.image_size: fixed"
     return f"at a larger picture outputs differ by {share:.2g} of the largest (allowed {allowed:.2g})"

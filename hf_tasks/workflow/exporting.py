@@ -56,7 +56,9 @@ def export_trained(
                     f"export: {len(parity.failures)} of {len(parity.records)} files do not answer as the "
                     f"model does; they are in {folder}/rejected:",
                     *(f"  {line}" for line in parity.failures),
-                    "set export.tolerance if you can live with that",
+                    "if you can live with that, set export.tolerance in "
+                    f"{Artifacts(recipe.output).recipe} and run `hf-tasks export {recipe.output} "
+                    f"{' '.join(formats.formats)}`; otherwise leave the format out",
                 ]
             )
         )
