@@ -180,7 +180,7 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, help="Inputs per step.")] = 32,
     with_format: Annotated[
         str | None,
-        typer.Option("--with", help="Answer with an exported file: onnx, onnx-int8, onnx-fp16, torchscript."),
+        typer.Option("--with", help="Answer with an exported file: onnx, onnx-int8, torchscript, ..."),
     ] = None,
 ) -> None:
     """Answer for new files, one row each; exit code 2 if some could not be read."""
@@ -216,7 +216,9 @@ def export(
     run: RunFolder,
     formats: Annotated[
         list[str] | None,
-        typer.Argument(help="onnx, onnx-fp16, onnx-int8, torchscript, triton; left out: the recipe's."),
+        typer.Argument(
+            help="onnx, onnx-fp16, onnx-int8, torchscript, torchao-int8 or triton; left out: as in the recipe."
+        ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="best, last, or the name of a checkpoint.")] = "best",
     backend: Annotated[
@@ -389,5 +391,7 @@ def _quiet_libraries() -> None:
         "TRANSFORMERS_VERBOSITY": "error",
     }.items():
         os.environ.setdefault(name, value)
+    # torchao, where it is installed, makes PyTorch say something that only torchao can mend.
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

@@ -302,5 +302,7 @@ class Task:
     """(settings) -> (path as in the table) -> its picture; None where examples are no pictures."""
     plan_export: Callable[[Any, Any, Any], ExportPlan] | None = None
     """(settings, model, splits) -> how the model is exported; None where a task has no exports."""
+    exported_module: Callable[[Any], nn.Module] = lambda model: model
+    """(saved model) -> the module that its plan exports."""
     examples_per_file: Literal["one", "many"] = "one"
     """Whether a file that `predict` reads is an example, as a picture is, or holds many."""

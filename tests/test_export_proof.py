@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import load_file
 from sklearn.datasets import load_sample_images
 from transformers import AutoModelForImageClassification
 
@@ -28,7 +30,9 @@ from hf_tasks.workflow.exporting import export_saved
 from hf_tasks.workflow.prediction import predict_files
 
 FORMATS = ("onnx", "torchscript", "onnx-fp16", "onnx-int8")
+ALL_FORMATS = (*FORMATS, "torchao-int8")
 SILENT = Console(quiet=True)
+PARTS = ("qdata", "scale")
 CLASSES = ("blue", "green", "red")  # as their numbers
 
 pytestmark = pytest.mark.slow
@@ -80,7 +84,7 @@ def make_plan(run_folder):
 @pytest.fixture(scope="module")
 def exported(run_folder, make_plan):
     """Every format of the run, and the parity of it."""
-    options = ExportOptions((*FORMATS, "triton"), budget=Budget(max_metric_loss=0.01))
+    options = ExportOptions((*ALL_FORMATS, "triton"), budget=Budget(max_metric_loss=0.01))
     facts = {"recipe_fingerprint": "abc"}
     return export_run(make_plan(), options, run_folder / "export", run_folder=run_folder, facts=facts)
 
@@ -135,6 +139,46 @@ def test_a_planted_fault_is_caught(make_plan, tmp_path, format_name, plant):
     assert all(record.reason for record in records if not record.passed)
 
 
+def test_stale_weights_of_the_head_are_caught_in_torchao_whose_file_holds_weights_alone(make_plan, tmp_path):
+    files = write_files(stale_head(make_plan()), "torchao-int8", tmp_path, metadata={})
+
+    (record,) = prove_files(make_plan(), files, range(90), asked={})
+
+    assert not record.passed
+    assert record.reason
+
+
+def test_torchao_keeps_a_quarter_of_the_weights_of_linear_layers(make_plan, tmp_path):
+    plan = make_plan()
+    head = plan.model.timm_model.get_classifier().weight.detach()
+
+    write_files(plan, "torchao-int8", tmp_path, metadata={"hf_tasks.task": "x"})
+
+    file = tmp_path / "torchao-int8/model.safetensors"
+    stored = load_file(file)
+    levels, scale = (stored[next(key for key in stored if key.endswith(f"weight_{part}"))] for part in PARTS)
+    assert levels.dtype == torch.int8
+    torch.testing.assert_close(levels * scale, head, atol=float(scale.max()) / 2 + 1e-7, rtol=0)
+    with safe_open(file, framework="pt") as opened:
+        assert opened.metadata()["hf_tasks.task"] == "x"
+
+
+def test_torchao_that_is_missing_is_named_with_the_way_to_get_it(make_plan):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hf_tasks.export.torchao.find_spec", lambda name: None)
+
+        with pytest.raises(ExportError, match=r"install it with pip install 'hf_tasks\[torchao\]'"):
+            require_formats(make_plan(), ["torchao-int8"])
+
+
+def test_torchao_refuses_a_model_without_linear_layers(make_plan, tmp_path):
+    plan = make_plan()
+    bare = replace(plan, model=torch.nn.Sequential(torch.nn.Flatten()))
+
+    with pytest.raises(ExportError, match="quantises linear layers, and this model has none"):
+        write_files(bare, "torchao-int8", tmp_path, metadata={})
+
+
 @pytest.mark.parametrize("format_name", ["onnx", "torchscript"])
 def test_swapped_channels_before_the_network_are_caught(make_plan, tmp_path, format_name):
     plan = make_plan()
@@ -165,14 +209,14 @@ def test_training_exports_and_proves_what_the_recipe_names(run_folder):
 def test_every_format_passes_on_a_pruned_model(exported):
     assert exported.failures == ()
     assert {record.format for record in exported.records} == {
-        *FORMATS,
+        *ALL_FORMATS,
         *(f"{name}-end-to-end" for name in FORMATS),
         "triton",
     }
 
 
 def test_the_fastest_of_equals_is_chosen(exported):
-    plain = [record for record in exported.records if record.format in FORMATS]
+    plain = [record for record in exported.records if record.format in ALL_FORMATS]
 
     chosen = [record for record in exported.records if record.chosen]
 
@@ -210,7 +254,7 @@ def test_optimum_loads_the_folder(exported, run_folder):
     assert loaded.config.id2label == dict(enumerate(CLASSES))
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("format_name", ALL_FORMATS)
 def test_predict_gives_the_same_rows_with_an_export(exported, run_folder, tmp_path, format_name):
     inputs = [run_folder.parent / "validation"]
     for name, chosen in (("saved", None), ("exported", format_name)):
@@ -221,7 +265,8 @@ def test_predict_gives_the_same_rows_with_an_export(exported, run_folder, tmp_pa
         for name in ("saved", "exported")
     )
 
-    tolerance = {"onnx": 1e-5, "torchscript": 1e-5, "onnx-fp16": 5e-3, "onnx-int8": 0.2}[format_name]
+    rounding = {"onnx": 1e-5, "torchscript": 1e-5, "onnx-fp16": 5e-3, "onnx-int8": 0.2, "torchao-int8": 0.05}
+    tolerance = rounding[format_name]
     assert [row["path"] for row in found] == [row["path"] for row in saved]
     assert [list(row) for row in found] == [list(row) for row in saved]
     for row, other in zip(saved, found, strict=True):

@@ -23,7 +23,7 @@ class ExportedFile:
     """One file of a format, not proved yet."""
 
     format: str
-    """onnx, onnx-fp16, onnx-int8 or torchscript."""
+    """onnx, onnx-fp16, onnx-int8, torchscript or torchao-int8."""
     path: Path
     is_end_to_end: bool = False
 
@@ -50,6 +50,10 @@ def require_formats(plan: ExportPlan, formats: Sequence[str], *, backend: "Backe
     for name in (*formats, *plain_formats(formats)):
         if name in plan.refused:
             raise ExportError(f"export: this model cannot be exported as {name}: {plan.refused[name]}")
+    if "torchao-int8" in formats:
+        from hf_tasks.export.torchao import require_torchao
+
+        require_torchao()
     if any(name.startswith("onnx") for name in plain_formats(formats)):
         missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
         if missing:
@@ -81,7 +85,7 @@ def write_files(
 
     Args:
         plan: what is exported.
-        format_name: onnx, onnx-fp16, onnx-int8 or torchscript.
+        format_name: onnx, onnx-fp16, onnx-int8, torchscript or torchao-int8.
         folder: of all formats; the files go to `folder/FORMAT`.
         metadata: texts kept in every file.
         backend: of ONNX.
@@ -94,6 +98,11 @@ def write_files(
     plain.parent.mkdir(parents=True, exist_ok=True)
     if format_name == "torchscript":
         complete = _write_torchscript(plan, plain, metadata)
+    elif format_name == "torchao-int8":
+        from hf_tasks.export.torchao import write_torchao
+
+        write_torchao(plan, plain, metadata=metadata)
+        complete = None
     else:
         base = folder / "onnx" / PLAIN_FILES["onnx"]
         if not base.is_file():

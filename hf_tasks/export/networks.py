@@ -1,6 +1,9 @@
 """Exported files as contract.Network, by their ending; and the formats a run can answer with."""
 
+from collections.abc import Callable
 from pathlib import Path
+
+from torch import nn
 
 from hf_tasks.contract import Network
 from hf_tasks.errors import ExportError
@@ -10,26 +13,38 @@ PLAIN_FILES = {
     "onnx-fp16": "model.onnx",
     "onnx-int8": "model.onnx",
     "torchscript": "model.pt",
+    "torchao-int8": "model.safetensors",
 }
 
 
-def open_network(file: Path) -> Network:
-    """A file in its runtime, on the CPU; the libraries of other formats are not imported."""
+def open_network(file: Path, build_model: Callable[[], nn.Module] | None = None) -> Network:
+    """A file in its runtime, on the CPU; the libraries of other formats are not imported.
+
+    Args:
+        file: of any format.
+        build_model: gives the module whose tensors a .safetensors file holds; other files are whole.
+    """
     if file.suffix == ".onnx":
         from hf_tasks.export.onnx_network import OnnxNetwork
 
         return OnnxNetwork(file)
+    if file.suffix == ".safetensors":
+        from hf_tasks.export.torchao import TorchaoNetwork
+
+        assert build_model is not None
+        return TorchaoNetwork(file, build_model())
     from hf_tasks.export.torchscript import TorchScriptNetwork
 
     return TorchScriptNetwork(file)
 
 
-def open_export(folder: Path, format_name: str) -> Network:
+def open_export(folder: Path, format_name: str, build_model: Callable[[], nn.Module]) -> Network:
     """The proved plain network of a format.
 
     Args:
         folder: `export` of a run.
-        format_name: onnx, onnx-fp16, onnx-int8 or torchscript.
+        format_name: onnx, onnx-fp16, onnx-int8, torchscript or torchao-int8.
+        build_model: for open_network.
 
     Raises:
         ExportError: no such format, or the run has no proved file of it.
@@ -38,7 +53,7 @@ def open_export(folder: Path, format_name: str) -> Network:
         raise ExportError(f"--with: no format '{format_name}'; wanted one of {', '.join(PLAIN_FILES)}")
     file = folder / format_name / PLAIN_FILES[format_name]
     if file.is_file():
-        return open_network(file)
+        return open_network(file, build_model)
     rejected = folder / "rejected" / format_name / PLAIN_FILES[format_name]
     if rejected.is_file():
         raise ExportError(f"--with: {format_name} was refused by its proof; see {folder}/parity.json")

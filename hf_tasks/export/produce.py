@@ -144,14 +144,14 @@ def _settle(record: Record, folder: Path, run_folder: Path) -> Record:
 
 
 def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder: Path) -> list[Record]:
-    """A Triton model repository of all files that passed, with a record each."""
-    from hf_tasks.export.triton import why_refused, write_model
+    """A Triton model repository of all files that passed and that Triton serves, with a record each."""
+    from hf_tasks.export.triton import NOT_SERVED, why_refused, write_model
 
     repository = folder / "triton"
     shutil.rmtree(repository, ignore_errors=True)
     packed = []
     for record in records:
-        if record.passed:
+        if record.passed and record.format not in NOT_SERVED:
             source = run_folder / record.file
             model = write_model(repository, f"{run_folder.name}-{record.format}", source, plan)
             reason = why_refused(model, source, plan)

@@ -45,8 +45,8 @@ def prove_files(
     Raises:
         ExportError: the size is to be free, and the model takes no other than its own.
     """
-    plain = {file.name: open_network(file.path) for file in files if not file.is_end_to_end}
-    complete = {file.format: open_network(file.path) for file in files if file.is_end_to_end}
+    plain = {file.name: _open(plan, file) for file in files if not file.is_end_to_end}
+    complete = {file.format: _open(plan, file) for file in files if file.is_end_to_end}
     found = compare_networks(plan, plain, rows)
     twins = {name: comparison.answers for name, comparison in found.items()}
     of_complete = compare_end_to_end(plan, complete, rows, twins=twins) if complete else {}
@@ -71,7 +71,7 @@ def time_files(
         replace(
             record,
             latency_ms=measure_latency(
-                open_network(file.path), pixel_inputs if file.is_end_to_end else first_batch(plan, rows)
+                _open(plan, file), pixel_inputs if file.is_end_to_end else first_batch(plan, rows)
             ),
         )
         for file, record in zip(files, records, strict=True)
@@ -81,6 +81,10 @@ def time_files(
 def first_batch(plan: ExportPlan, rows: Sequence[int]) -> Arrays:
     """The inputs of the first row."""
     return next(plan.batches(rows[:1], 1))
+
+
+def _open(plan: ExportPlan, file: ExportedFile) -> Network:
+    return open_network(file.path, lambda: plan.model)
 
 
 def _record(

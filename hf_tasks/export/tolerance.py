@@ -28,6 +28,7 @@ PLAIN = {
     "exact": Tolerance(difference=1e-4, agreement=1.0),
     "onnx-fp16": Tolerance(difference=1e-2, metric_loss=0.005),
     "onnx-int8": Tolerance(mean_difference=0.05, metric_loss=0.01),
+    "torchao-int8": Tolerance(mean_difference=0.05, metric_loss=0.01),
 }
 # A complete graph is compared, in probabilities, with the plain one of its format after Python's preparation:
 # one level of 255 on few pixels is all that may differ. Integers amplify it where a value is on an edge.

@@ -17,6 +17,7 @@ from hf_tasks.export.torchscript import TorchScriptNetwork
 if TYPE_CHECKING:
     from onnxruntime import NodeArg
 
+NOT_SERVED = ("torchao-int8",)
 MAX_BATCH = 32
 QUEUE_MICROSECONDS = 100
 ONNX_TYPES = {
