@@ -217,7 +217,7 @@ def export(
     formats: Annotated[
         list[str] | None,
         typer.Argument(
-            help="onnx, onnx-fp16, onnx-int8, torchscript, torchao-int8 or triton; left out: as in the recipe."
+            help="onnx, onnx-fp16, onnx-int8, torchscript, torchao-int8, triton; left out: the recipe's."
         ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="best, last, or the name of a checkpoint.")] = "best",

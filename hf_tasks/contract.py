@@ -206,11 +206,13 @@ class Pictures:
     """Logits are divided by it."""
     thresholds: tuple[float, ...] | None = None
     """Probability from which each class counts as present; None where classes exclude each other."""
+    answer: str = "probabilities"
+    """Name of what a complete graph gives."""
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What follows from N answers."""
+    """What follows from answers: N decisions, one an example, or one for each that asks for one."""
 
     values: np.ndarray
     """(N, ...), compared for equality."""
@@ -240,8 +242,8 @@ class ExportPlan:
     """(examples) -> inputs of at most so many training examples, for quantisation with fixed ranges."""
     answers: Callable[[np.ndarray], np.ndarray]
     """(output) -> what `predict` says of it, such as probabilities, (N, ...)."""
-    decide: Callable[[np.ndarray], Decisions]
-    """(answers) -> decisions."""
+    decide: Callable[[np.ndarray, Sequence[int]], Decisions]
+    """(answers, their validation rows) -> decisions."""
     metric: str
     """Name of the figure by which the loss of an inexact format is judged; more is better."""
     measure: Callable[[np.ndarray, Sequence[int]], float]

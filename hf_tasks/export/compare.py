@@ -37,8 +37,8 @@ class Comparison:
         return float(self.differences_N.max())
 
     def agreement(self, *, tie: float = 0.0) -> float:
-        """Share of examples decided alike; a reference's margin of at most `tie` counts as alike."""
-        count = len(self.differences_N)
+        """Share of decisions that are alike; a reference's margin of at most `tie` counts as alike."""
+        count = len(self.reference.margins_N)
         alike_N = (self.reference.values == self.decisions.values).reshape(count, -1).all(axis=1)
         return float((alike_N | (self.reference.margins_N <= tie)).mean())
 
@@ -151,8 +151,8 @@ def _comparison(plan: ExportPlan, found: _Collected, before: np.ndarray, rows: S
         mean_difference=found.mean_difference,
         scale=found.scale,
         answers=answers,
-        reference=plan.decide(before),
-        decisions=plan.decide(answers),
+        reference=plan.decide(before, rows),
+        decisions=plan.decide(answers, rows),
         metric_before=plan.measure(before, rows),
         metric_after=plan.measure(answers, rows) if is_usable else 0.0,
     )

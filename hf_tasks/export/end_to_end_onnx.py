@@ -17,7 +17,6 @@ from hf_tasks.errors import ExportError
 
 OPSET = 18  # the first with antialiased Resize
 PICTURES = "pictures"
-PROBABILITIES = "probabilities"
 DECISIONS = "decisions"
 
 # exclude_outside: at the border Pillow weighs the pixels that exist, and repeats none.
@@ -101,17 +100,17 @@ prepare (uint8[batch, height, width, 3] pictures) => (float[batch, 3, {crop_heig
 
 _ANSWER = """
 <ir_version: 9, opset_import: ["" : {opset}]>
-answer (float[batch, classes] outputs) => (float[batch, classes] probabilities{more})
+answer (float[batch, classes] outputs) => (float[batch, classes] {answer}{more})
 <float temperature = {{{temperature}}}>
 {{
     tempered = Div (outputs, temperature)
-    probabilities = {activation} (tempered)
+    {answer} = {activation} (tempered)
     {decisions}
 }}
 """
 _DECIDE = """
     thresholds = Constant <value = float[{count}] {{{thresholds}}}> ()
-    reached = GreaterOrEqual (probabilities, thresholds)
+    reached = GreaterOrEqual ({answer}, thresholds)
     decisions = Cast <to = 7> (reached)"""
 ACTIVATIONS = {"softmax": "Softmax <axis = -1>", "sigmoid": "Sigmoid", "none": "Identity"}
 
@@ -119,8 +118,8 @@ ACTIVATIONS = {"softmax": "Softmax <axis = -1>", "sigmoid": "Sigmoid", "none": "
 def write_end_to_end(plain: Path, target: Path, pictures: Pictures, *, metadata: dict[str, str]) -> None:
     """Put preparation before a network and answers behind it.
 
-    The new graph takes `pictures`, uint8 RGB of shape (batch, height, width, 3), and gives `probabilities` of
-    shape (batch, classes), and `decisions` (int64, 0 and 1) where the pictures have thresholds.
+    The new graph takes `pictures`, uint8 RGB of shape (batch, height, width, 3), and gives answers
+    (`probabilities`) of shape (batch, classes), and `decisions` (int64, 0 and 1) where there are thresholds.
 
     Args:
         plain: an ONNX file from prepared pixels to outputs; it is not changed.
@@ -176,9 +175,14 @@ def prepare_graph(steps: PictureSteps, *, opset: int = OPSET) -> onnx.ModelProto
 def answer_graph(pictures: Pictures, *, opset: int = OPSET) -> onnx.ModelProto:
     """The graph from a network's output to probabilities, and to decisions where there are thresholds."""
     thresholds = pictures.thresholds or ()
-    decisions = _DECIDE.format(count=len(thresholds), thresholds=_numbers(thresholds)) if thresholds else ""
+    decisions = (
+        _DECIDE.format(answer=pictures.answer, count=len(thresholds), thresholds=_numbers(thresholds))
+        if thresholds
+        else ""
+    )
     text = _ANSWER.format(
         opset=max(opset, OPSET),
+        answer=pictures.answer,
         temperature=_numbers([pictures.temperature]),
         activation=ACTIVATIONS[pictures.activation],
         more=f", int64[batch, classes] {DECISIONS}" if thresholds else "",

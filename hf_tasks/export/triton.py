@@ -153,9 +153,13 @@ def _examples(
     names: Sequence[str], plan: ExportPlan
 ) -> tuple[tuple[torch.Tensor, ...], tuple[Port, ...], tuple[str, ...]]:
     """Inputs to run a file with, their ports, and the names of its outputs."""
-    if list(names) == ["pictures"]:
+    if plan.pictures is not None and list(names) == ["pictures"]:
         picture = torch.from_numpy(np.zeros((1, 48, 64, 3), np.uint8))
-        return (picture,), (Port("pictures__0", "TYPE_UINT8", (-1, -1, 3)),), ("probabilities", "decisions")
+        return (
+            (picture,),
+            (Port("pictures__0", "TYPE_UINT8", (-1, -1, 3)),),
+            (plan.pictures.answer, "decisions"),
+        )
     examples = tuple(plan.inputs[name] for name in names)
     ports = tuple(
         Port(f"{name}__{position}", TORCH_TYPES[example.dtype], _dims(example, plan.axes.get(name, {})))

@@ -53,7 +53,7 @@ def plan_export(
         answers=lambda logits_NC: probabilities(
             logits_NC, is_multilabel=splits.is_multilabel, temperature=pictures.temperature
         ),
-        decide=lambda answers_NC: decide(answers_NC, pictures.thresholds),
+        decide=lambda answers_NC, rows: decide(answers_NC, pictures.thresholds),
         metric="average_precision" if splits.is_multilabel else "accuracy",
         measure=_measure(splits),
         pictures=pictures,

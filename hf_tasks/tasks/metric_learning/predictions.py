@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from transformers import TimmWrapperImageProcessor
 
-from hf_tasks.contract import Predictions, RetrievalAnswers
+from hf_tasks.contract import Arrays, Network, Predictions, RetrievalAnswers
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.images.reading import answered_files
 from hf_tasks.images.transform import ValidationTransform
@@ -76,10 +76,14 @@ def build_predictions(
 class EmbeddingPredictor:
     """A saved network for picture files; reads ahead in threads while it works."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load a model folder; the picture preparation is the one saved with the model."""
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = load_embedder(folder).to(self.device).eval()
+    def __init__(self, folder: Path, network: Network | None = None) -> None:
+        """Load a model folder; the picture preparation is the one saved with the model.
+
+        Args:
+            folder: configuration and weights.
+            network: answers in place of the saved weights, from pixel_values to unit vectors.
+        """
+        self.network = _saved_network(folder) if network is None else network
         self.transform = ValidationTransform(TimmWrapperImageProcessor.from_pretrained(folder))
 
     def __call__(self, paths: Sequence[Path], *, batch_size: int) -> Iterator[Mapping[str, Any]]:
@@ -89,9 +93,20 @@ class EmbeddingPredictor:
     def _answers(self, pictures: Sequence[torch.Tensor]) -> dict[str, list[list[float]]]:
         if not pictures:
             return {"embedding": []}
+        embeddings_ND = self.network({"pixel_values": torch.stack(list(pictures)).numpy()})
+        return {"embedding": embeddings_ND.tolist()}
+
+
+def _saved_network(folder: Path) -> Network:
+    """The saved weights, on the GPU if there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_embedder(folder).to(device).eval()
+
+    def network(inputs: Arrays) -> np.ndarray:
         with torch.inference_mode():
-            embeddings_ND = embed(self.model, torch.stack(list(pictures)).to(self.device))
-        return {"embedding": embeddings_ND.cpu().tolist()}
+            return embed(model, torch.from_numpy(inputs["pixel_values"]).to(device)).cpu().numpy()
+
+    return network
 
 
 def _texts(texts_G: np.ndarray, places_Q: np.ndarray) -> list[str | None]:

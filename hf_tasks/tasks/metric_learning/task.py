@@ -14,6 +14,7 @@ from hf_tasks.images.augmentation import require_augmentation
 from hf_tasks.images.backbone import OpenedWeights, open_weights, require_buildable
 from hf_tasks.tasks.metric_learning.compare import compare_tables, find_pictures
 from hf_tasks.tasks.metric_learning.data import RetrievalSplits, prepare_splits, prepare_validation
+from hf_tasks.tasks.metric_learning.export import exported_module, plan_export
 from hf_tasks.tasks.metric_learning.loss_modules import build_loss
 from hf_tasks.tasks.metric_learning.measure import measure_compression
 from hf_tasks.tasks.metric_learning.model import (
@@ -159,4 +160,6 @@ TASK = Task(
     load_predictor=EmbeddingPredictor,
     compare_tables=compare_tables,
     find_pictures=find_pictures,
+    plan_export=plan_export,
+    exported_module=exported_module,
 )
