@@ -213,7 +213,7 @@ def _fit(
                 export_trained(
                     recipe,
                     task,
-                    trainer.model,
+                    model,
                     splits,
                     console=console,
                     folder=artifacts.exports,

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from hf_tasks.contract import Network
 from hf_tasks.data.sources import TextTable
 from hf_tasks.data.texts import load_columns
+from hf_tasks.tasks.siamese.export import text_inputs
 from hf_tasks.tasks.siamese.model import PairModel, load_pair_model
 from hf_tasks.tasks.siamese.texts import scores_of_pairs
 
@@ -23,8 +25,14 @@ def decisions(scores_N: np.ndarray, threshold: float | None) -> list[int | None]
 class PairPredictor:
     """A saved model for the pairs of tables with the columns that it was trained on."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load a model folder."""
+    def __init__(self, folder: Path, network: Network | None = None) -> None:
+        """Load a model folder.
+
+        Args:
+            folder: encoder, head and threshold.
+            network: embeds texts in place of the saved encoder, from what text_inputs gives.
+        """
+        self.network = network
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model: PairModel = load_pair_model(folder).to(self.device)
         self.model.encoder.eval()
@@ -71,8 +79,17 @@ class PairPredictor:
             return np.zeros(0)
         texts = sorted({str(text) for pair in pairs for text in pair}, key=lambda text: (len(text), text))
         numbers = {text: number for number, text in enumerate(texts)}
-        inputs = {name: value.to(self.device) for name, value in self.model.preprocess(texts).items()}
-        with torch.inference_mode():
-            embeddings_TD = self.model.encoder(inputs)["sentence_embedding"].float().cpu().numpy()
+        embeddings_TD = self._embeddings(texts)
         first_N, second_N = np.array([[numbers[str(text)] for text in pair] for pair in pairs]).T
         return scores_of_pairs(self.model, embeddings_TD, first_N, second_N)
+
+    def _embeddings(self, texts: list[str]) -> np.ndarray:
+        if self.network is not None:
+            return self.network(text_inputs(self.model, texts))
+        # Beside tensors, newer encoders get the name of what they read.
+        inputs = {
+            name: value.to(self.device) if isinstance(value, torch.Tensor) else value
+            for name, value in self.model.preprocess(texts).items()
+        }
+        with torch.inference_mode():
+            return self.model.encoder(inputs)["sentence_embedding"].float().cpu().numpy()

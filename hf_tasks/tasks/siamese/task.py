@@ -23,6 +23,7 @@ from hf_tasks.tasks.siamese.data import (
     prepare_rows,
     prepare_splits,
 )
+from hf_tasks.tasks.siamese.export import exported_module, plan_export
 from hf_tasks.tasks.siamese.losses import build_loss
 from hf_tasks.tasks.siamese.measure import measure
 from hf_tasks.tasks.siamese.model import (
@@ -170,5 +171,7 @@ TASK = Task(
     load_predictor=PairPredictor,
     compare_tables=compare_tables,
     example_columns=ExampleColumns(("text_1", "text_2"), "label", "predicted"),
+    plan_export=plan_export,
+    exported_module=exported_module,
     examples_per_file="many",
 )
