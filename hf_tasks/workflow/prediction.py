@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from torch import nn
 
 from hf_tasks.artifacts import Artifacts
-from hf_tasks.contract import Task
+from hf_tasks.contract import Network, Task
 from hf_tasks.data.inspect import slow_progress
 from hf_tasks.errors import UserError
 from hf_tasks.export.networks import open_export
@@ -77,13 +77,13 @@ def open_predictor(
     """
     task, artifacts = _task_of(run_folder), Artifacts(run_folder)
     paths = list(_files(inputs, task.file_suffixes))
-    exported = ()
+    exported: list[Network] = []
     if with_format is not None:
 
         def build_model() -> nn.Module:
             return task.exported_module(task.load_model(artifacts.model))
 
-        exported = (open_export(artifacts.exports, with_format, build_model),)
+        exported = [open_export(artifacts.exports, with_format, build_model)]
     return paths, task.load_predictor(artifacts.model, *exported)(paths, batch_size=batch_size)
 
 
