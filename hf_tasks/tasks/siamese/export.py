@@ -84,7 +84,6 @@ def plan_export(settings: Settings, model: PairModel, splits: PairSplits) -> Exp
     An example of the proof is a row: the outputs of its texts stand side by side, its answer is all of them.
     Scores take the place of average precision where labels are scores, and retrieval where there are none.
     """
-    model.merge_adapters()
     validation = splits.validation
     texts_per_row = 3 if splits.kind == "triplets" else 2
     examples = text_inputs(model, [text for row in texts_of(validation.select([0])) for text in row][:2])
