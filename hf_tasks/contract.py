@@ -260,6 +260,8 @@ class ExportPlan:
     """Kept in the exported file: preparation, thresholds, fingerprint; JSON values only."""
     save_beside: Callable[[Path], None] = lambda folder: None
     """(folder) -> writes what libraries that load the file look for beside it."""
+    further: Mapping[str, "ExportPlan"] = field(default_factory=dict)
+    """Other graphs of the same model for the same rows, proved likewise; a name becomes that of a file."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Formats that this model cannot keep, each with the reason."""
 

@@ -123,10 +123,12 @@ def test_every_format_is_proved_by_average_precision(runs, name):
 
     records = json.loads((runs[name] / "export/parity.json").read_text())["formats"]
 
-    assert {record["format"] for record in records} == set(FORMATS)
+    assert {record["format"] for record in records} == {*FORMATS, *(f"{name}-pair" for name in FORMATS)}
     assert all(record["passed"] for record in records)
     assert {record["metric"]["name"] for record in records} == {"average_precision"}
-    assert records[0]["metric"]["before"] == pytest.approx(metrics["average_precision"], abs=1e-6)
+    assert [record["metric"]["before"] for record in records] == pytest.approx(
+        [metrics["average_precision"]] * len(records), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["bert", "static"])
@@ -140,6 +142,23 @@ def test_the_graph_gives_the_embeddings_of_sentence_transformers(runs, name):
     if name == "bert":  # a cosine of the graph's outputs is their product
         wanted = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bert", "static"])
+@pytest.mark.parametrize("file", ["onnx/pair.onnx", "torchscript/pair.pt"])
+def test_one_graph_gives_the_scores_of_predict(runs, home, tmp_path, name, file):
+    predict_files(runs[name], [home / "test.csv"], tmp_path / "x.jsonl", batch_size=7)
+    rows = [json.loads(line) for line in (tmp_path / "x.jsonl").open()]
+    model = load_pair_model(runs[name] / "model")
+    inputs = {
+        f"{key}_{side}": value
+        for side in (1, 2)
+        for key, value in text_inputs(model, [row[f"text_{side}"] for row in rows]).items()
+    }
+
+    found = open_network(runs[name] / "export" / file)(inputs)
+
+    assert found.tolist() == pytest.approx([row["score"] for row in rows], abs=1e-5)
 
 
 def test_padding_changes_nothing(runs):
@@ -210,9 +229,10 @@ def test_real_minilm_is_exported_with_its_decisions_kept(tmp_path):
     export_saved(run, ["onnx", "onnx-int8"], checkpoint="best", backend=None, console=SILENT)
 
     records = json.loads((run / "export/parity.json").read_text())["formats"]
-    assert [record["passed"] for record in records] == [True, True]
-    assert records[0]["largest_difference"] < 1e-5
-    assert records[1]["bytes"] < 0.4 * records[0]["bytes"]
+    assert [record["passed"] for record in records] == [True] * 4
+    found = {record["format"]: record for record in records}
+    assert found["onnx"]["largest_difference"] < 1e-5
+    assert found["onnx-int8"]["bytes"] < 0.4 * found["onnx"]["bytes"]
 
 
 def test_check_refuses_exports_of_a_task_that_has_none(home):

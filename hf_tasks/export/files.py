@@ -26,10 +26,14 @@ class ExportedFile:
     """onnx, onnx-fp16, onnx-int8, torchscript or torchao-int8."""
     path: Path
     is_end_to_end: bool = False
+    part: str = ""
+    """Name of a further graph of the plan."""
 
     @property
     def name(self) -> str:
         """Format as records call it."""
+        if self.part:
+            return f"{self.format}-{self.part}"
         return f"{self.format}{END_TO_END}" if self.is_end_to_end else self.format
 
 
@@ -80,6 +84,7 @@ def write_files(
     metadata: dict[str, str],
     backend: "Backend" = "auto",
     has_free_size: bool = False,
+    part: str = "",
 ) -> list[ExportedFile]:
     """Write one format: its plain file, and its complete graph where the plan has pictures.
 
@@ -90,11 +95,12 @@ def write_files(
         metadata: texts kept in every file.
         backend: of ONNX.
         has_free_size: free the picture's height and width too.
+        part: name of the graph, where the plan is a further one.
 
     Raises:
         ExportError: the format cannot express the model.
     """
-    plain = folder / format_name / PLAIN_FILES[format_name]
+    plain = _file(folder, format_name, part)
     plain.parent.mkdir(parents=True, exist_ok=True)
     if format_name == "torchscript":
         complete = _write_torchscript(plan, plain, metadata)
@@ -104,7 +110,7 @@ def write_files(
         write_torchao(plan, plain, metadata=metadata)
         complete = None
     else:
-        base = folder / "onnx" / PLAIN_FILES["onnx"]
+        base = _file(folder, "onnx", part)
         if not base.is_file():
             base.parent.mkdir(parents=True, exist_ok=True)
             from hf_tasks.export.onnx import write_onnx
@@ -112,8 +118,13 @@ def write_files(
             write_onnx(plan, base, backend=backend, has_free_size=has_free_size)
         complete = _write_onnx(plan, plain, base, metadata=metadata)
         plan.save_beside(plain.parent)
-    files = [ExportedFile(format_name, plain)]
+    files = [ExportedFile(format_name, plain, part=part)]
     return files if complete is None else [*files, ExportedFile(format_name, complete, is_end_to_end=True)]
+
+
+def _file(folder: Path, format_name: str, part: str) -> Path:
+    file = folder / format_name / PLAIN_FILES[format_name]
+    return file.with_stem(part) if part else file
 
 
 def _write_torchscript(plan: ExportPlan, plain: Path, metadata: dict[str, str]) -> Path | None:

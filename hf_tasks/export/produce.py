@@ -1,7 +1,7 @@
 """The whole export: write every format aside, prove each file, keep the good and put the others apart."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -59,11 +59,12 @@ def export_run(
     try:
         files, impossible = _write_all(plan, options, aside, facts)
         rows = choose_rows(plan.rows, sample=options.sample)
-        records = time_files(plan, files, _prove(plan, options, files, rows), rows) if files else []
+        records = _prove(plan, options, files, rows)
         for name_of_format in plain_formats(options.formats):
             for place in (folder / name_of_format, folder / REJECTED / name_of_format):
                 shutil.rmtree(place, ignore_errors=True)
-        records = [_settle(record, folder, run_folder) for record in records]
+        names = {Path(record.file).name for record in records}
+        records = [_settle(record, folder, run_folder, names) for record in records]
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     if "triton" in options.formats:
@@ -90,7 +91,7 @@ def try_formats(plan: ExportPlan, options: ExportOptions, folder: Path) -> None:
     require_formats(plan, options.formats, backend=options.backend)
     files, impossible = _write_all(plan, options, folder, {})
     rows = choose_rows(plan.rows, sample=options.sample)
-    records = _prove(plan, options, files, rows, is_trial=True) if files else []
+    records = _prove(plan, options, files, rows, is_trial=True)
     problems = [*impossible, *Parity(tuple(records), plan.rows).failures]
     if problems:
         raise ExportError("\n".join(f"export: {problem.removeprefix('export: ')}" for problem in problems))
@@ -104,14 +105,16 @@ def _write_all(
     files, impossible = [], []
     for name in plain_formats(options.formats):
         try:
-            files += write_files(
-                plan,
-                name,
-                folder,
-                metadata=metadata,
-                backend=options.backend,
-                has_free_size=options.has_free_size,
-            )
+            for part, its_plan in _parts(plan).items():
+                files += write_files(
+                    its_plan,
+                    name,
+                    folder,
+                    metadata=metadata,
+                    backend=options.backend,
+                    has_free_size=options.has_free_size,
+                    part=part,
+                )
         except ExportError as error:
             impossible.append(str(error))
     return files, impossible
@@ -125,12 +128,30 @@ def _prove(
     *,
     is_trial: bool = False,
 ) -> list[Record]:
-    return prove_files(
-        plan, files, rows, asked=options.tolerance, has_free_size=options.has_free_size, is_trial=is_trial
-    )
+    """Records of the files, timed unless on trial, each with the plan of its graph."""
+    records = []
+    for part, its_plan in _parts(plan).items():
+        its_files = [file for file in files if file.part == part]
+        if not its_files:
+            continue
+        proved = prove_files(
+            its_plan,
+            its_files,
+            rows,
+            asked=options.tolerance,
+            has_free_size=options.has_free_size,
+            is_trial=is_trial,
+        )
+        records += proved if is_trial else time_files(its_plan, its_files, proved, rows)
+    return records
 
 
-def _settle(record: Record, folder: Path, run_folder: Path) -> Record:
+def _parts(plan: ExportPlan) -> dict[str, ExportPlan]:
+    """The plan, and the further ones by name."""
+    return {"": plan, **plan.further}
+
+
+def _settle(record: Record, folder: Path, run_folder: Path, names: Collection[str]) -> Record:
     """Move a file, and what libraries look for beside a plain one, to where it belongs."""
     source = Path(record.file)
     format_name = source.parent.name
@@ -138,7 +159,7 @@ def _settle(record: Record, folder: Path, run_folder: Path) -> Record:
     home.mkdir(parents=True, exist_ok=True)
     is_plain = record.format in PLAIN_FILES
     for path in sorted(source.parent.iterdir()):
-        if path.name.startswith(source.name) or (is_plain and not path.name.startswith("end_to_end.")):
+        if path.name.startswith(source.name) or (is_plain and path.name not in names):
             shutil.move(path, home / path.name)
     return replace(record, file=str((home / source.name).relative_to(run_folder)))
 
@@ -153,8 +174,10 @@ def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder:
     for record in records:
         if record.passed and record.format not in NOT_SERVED:
             source = run_folder / record.file
-            model = write_model(repository, f"{run_folder.name}-{record.format}", source, plan)
-            reason = why_refused(model, source, plan)
+            part = next((name for name in plan.further if record.format.endswith(f"-{name}")), "")
+            its_plan = _parts(plan)[part]
+            model = write_model(repository, f"{run_folder.name}-{record.format}", source, its_plan)
+            reason = why_refused(model, source, its_plan)
             file = next((model / "1").iterdir())
             packed.append(
                 replace(

@@ -45,7 +45,7 @@ def prove_files(
     Raises:
         ExportError: the size is to be free, and the model takes no other than its own.
     """
-    plain = {file.name: _open(plan, file) for file in files if not file.is_end_to_end}
+    plain = {file.format: _open(plan, file) for file in files if not file.is_end_to_end}
     complete = {file.format: _open(plan, file) for file in files if file.is_end_to_end}
     found = compare_networks(plan, plain, rows)
     twins = {name: comparison.answers for name, comparison in found.items()}

@@ -17,13 +17,15 @@ from torch.nn import functional
 from transformers import PretrainedConfig
 
 from hf_tasks.contract import Arrays, Decisions, ExportPlan
-from hf_tasks.tasks.siamese.data import PairSplits, texts_of
+from hf_tasks.metrics.pairs import compute_labelled_pairs, compute_scored_pairs
+from hf_tasks.tasks.siamese.data import PairSplits, labels_of, texts_of
+from hf_tasks.tasks.siamese.head import DifferenceHead
 from hf_tasks.tasks.siamese.measure import measure
 from hf_tasks.tasks.siamese.model import PairModel
 from hf_tasks.tasks.siamese.settings import Settings
 from hf_tasks.tasks.siamese.texts import pairs_of_texts, scores_of_pairs
 
-OUTPUT = "embedding"
+OUTPUT, SCORE = "embedding", "score"
 TOKENS = {0: "batch", 1: "tokens"}
 METRICS = {"labels": "average_precision", "scores": "spearman", "pairs": "mrr", "triplets": "mrr"}
 
@@ -54,6 +56,27 @@ class TextEmbedder(nn.Module):
         mask_BS1 = mask_BS.unsqueeze(-1).to(weights_VD.dtype)
         sums_BD = (functional.embedding(input_ids_BS, weights_VD) * mask_BS1).sum(dim=1)
         return sums_BD / mask_BS1.sum(dim=1).clamp(min=1.0)
+
+
+class PairScorer(nn.Module):
+    """Both embeddings and the score: the cosine, or the probability of the head."""
+
+    def __init__(self, embedder: TextEmbedder, head: DifferenceHead | None) -> None:
+        """Keep the parts."""
+        super().__init__()
+        self.embedder = embedder
+        self.head = head
+        self.config = embedder.config
+
+    def forward(
+        self, input_ids_1: Tensor, attention_mask_1: Tensor, input_ids_2: Tensor, attention_mask_2: Tensor
+    ) -> Tensor:
+        """Scores (B,) of pairs of texts, each padded to a length of its own."""
+        first_BD = self.embedder(input_ids_1, attention_mask_1)
+        second_BD = self.embedder(input_ids_2, attention_mask_2)
+        if self.head is None:
+            return (first_BD * second_BD).sum(dim=-1)
+        return self.head(first_BD, second_BD).sigmoid()
 
 
 def exported_module(model: PairModel) -> TextEmbedder:
@@ -103,6 +126,38 @@ def plan_export(settings: Settings, model: PairModel, splits: PairSplits) -> Exp
             model, validation.select(list(rows)), answers_NKD, METRICS[splits.kind]
         ),
         facts=_facts(model, splits),
+        further={"pair": _plan_pair(model, splits)} if splits.kind in ("labels", "scores") else {},
+    )
+
+
+def _plan_pair(model: PairModel, splits: PairSplits) -> ExportPlan:
+    """The plan for the graph from the tokens of two texts to their score."""
+    validation = splits.validation
+    examples = next(_pair_batches(model, validation.select(range(min(2, len(validation)))), 2))
+    labels_N = labels_of(validation)
+    head = None if model.head is None else model.head.to("cpu").eval()
+
+    def measure_scores(scores_N: np.ndarray, rows: Sequence[int]) -> float:
+        chosen_N = labels_N[list(rows)]
+        if splits.kind == "scores":
+            return _number(compute_scored_pairs(scores_N, chosen_N)["spearman"])
+        threshold = model.threshold or 0.0
+        return _number(compute_labelled_pairs(scores_N, chosen_N, threshold=threshold)["average_precision"])
+
+    return ExportPlan(
+        model=PairScorer(exported_module(model), head).eval(),
+        inputs={name: torch.from_numpy(value) for name, value in examples.items()},
+        output=SCORE,
+        axes={name: {0: "batch", 1: f"tokens_{name[-1]}"} for name in examples} | {SCORE: {0: "batch"}},
+        optimum_task="feature-extraction",
+        rows=len(validation),
+        batches=lambda rows, size: _pair_batches(model, validation.select(rows), size),
+        calibration=lambda examples: iter(()),
+        answers=lambda scores_N: scores_N,
+        decide=lambda scores_N, rows: _decide_scores(model, scores_N),
+        metric=METRICS[splits.kind],
+        measure=measure_scores,
+        facts=_facts(model, splits),
     )
 
 
@@ -112,14 +167,29 @@ def _batches(model: PairModel, rows: datasets.Dataset, size: int) -> Iterator[Ar
         yield text_inputs(model, [text for texts in texts_of(batch) for text in texts])
 
 
+def _pair_batches(model: PairModel, rows: datasets.Dataset, size: int) -> Iterator[Arrays]:
+    for start in range(0, len(rows), size):
+        batch = rows.select(range(start, min(start + size, len(rows))))
+        sides = zip(*(texts[:2] for texts in texts_of(batch)), strict=True)
+        yield {
+            f"{name}_{side}": value
+            for side, texts in enumerate(sides, start=1)
+            for name, value in text_inputs(model, texts).items()
+        }
+
+
 def _decide(model: PairModel, answers_NKD: np.ndarray) -> Decisions:
     """Whether each pair is called true; without a threshold, nothing is decided."""
     count = len(answers_NKD)
-    if model.threshold is None:
-        return Decisions(np.zeros(count), np.zeros(count))
     places_N = np.arange(count)
     embeddings_TD = answers_NKD[:, :2].swapaxes(0, 1).reshape(2 * count, -1)
     scores_N = scores_of_pairs(model, embeddings_TD, places_N, places_N + count)
+    return _decide_scores(model, scores_N)
+
+
+def _decide_scores(model: PairModel, scores_N: np.ndarray) -> Decisions:
+    if model.threshold is None:
+        return Decisions(np.zeros(len(scores_N)), np.zeros(len(scores_N)))
     return Decisions(scores_N >= model.threshold, np.abs(scores_N - model.threshold))
 
 
@@ -127,8 +197,11 @@ def _measure(model: PairModel, rows: datasets.Dataset, answers_NKD: np.ndarray, 
     pairs = pairs_of_texts(rows)
     embeddings_TD = np.zeros((len(pairs.texts), answers_NKD.shape[-1]), answers_NKD.dtype)
     embeddings_TD[pairs.numbers_NK] = answers_NKD
-    found = measure(model, pairs, embeddings_TD, fit=False).metrics[metric]
-    # None, or not a number, where the rows have one label only.
+    return _number(measure(model, pairs, embeddings_TD, fit=False).metrics[metric])
+
+
+def _number(found: float | None) -> float:
+    """The figure; 0 where the rows have one label only, and so none."""
     return float(found) if found is not None and np.isfinite(found) else 0.0
 
 
