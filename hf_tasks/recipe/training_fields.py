@@ -19,7 +19,7 @@ class _Source:
     class_name: str
     shown_name: str
     kept_from_parent: tuple[str, ...] = ()
-    """Fields that the library writes anew without changing what transformers says of them."""
+    """Fields that the library writes anew without changing what transformers says of them, where it has them."""
 
 
 _SOURCES = {
@@ -109,15 +109,15 @@ def training_model(library: str = "transformers", folder: Path | None = None) ->
         folder: the package of the library; left out, the installed one.
     """
     source = _SOURCES[library]
+    parent = None if library == "transformers" else training_model()
+    kept = () if parent is None else {*source.kept_from_parent} & parent.model_fields.keys()
     fields = {
         name: field
         for name, field in _fields(source, folder or _installed(library)).items()
-        if name not in owned_fields(library) and name not in source.kept_from_parent
+        if name not in owned_fields(library) and name not in kept
     }
     base: dict[str, Any] = (
-        {"__config__": ConfigDict(extra="forbid", frozen=True)}
-        if library == "transformers"
-        else {"__base__": training_model()}
+        {"__config__": ConfigDict(extra="forbid", frozen=True)} if parent is None else {"__base__": parent}
     )
     return create_model("Training", __doc__=f"Any field of {source.shown_name}.", **base, **fields)
 
