@@ -393,5 +393,8 @@ def _quiet_libraries() -> None:
         os.environ.setdefault(name, value)
     # torchao, where it is installed, makes PyTorch say something that only torchao can mend.
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        # Bars of the Hub's client and of transformers, which would fill a log; on a terminal they are wanted.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

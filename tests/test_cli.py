@@ -124,7 +124,7 @@ def test_check_trains_two_steps_and_keeps_nothing(digits):
 
 
 def test_a_run_ends_with_a_table_and_says_where_the_results_are(digits, multilabel_run):
-    done = run_program("evaluate", multilabel_run, "--out", "again", folder=digits)
+    done = run_program("evaluate", multilabel_run, "--out", "again", folder=digits, environment={})
 
     assert done.returncode == 0, done.stderr
     assert "average_precision" in done.stdout

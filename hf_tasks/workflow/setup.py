@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from rich.console import Console
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
@@ -60,7 +61,7 @@ def add_callbacks(trainer: Trainer, recipe: Recipe, task: Task, console: Console
     Returns:
         The progress, to be closed when training fails.
     """
-    disable_progress_bar()
+    _silence_bars_of_transformers()
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(LogBeforePauses)
@@ -73,6 +74,14 @@ def add_callbacks(trainer: Trainer, recipe: Recipe, task: Task, console: Console
         stopping = recipe.early_stopping
         trainer.add_callback(StopEarly(stopping.patience, stopping.threshold))
     return progress
+
+
+def _silence_bars_of_transformers() -> None:
+    """Its bar while it saves would tear ours; those of the Hub's client, for uploads, stay as they are."""
+    were_shown = not are_progress_bars_disabled()
+    disable_progress_bar()
+    if were_shown:
+        enable_progress_bars()
 
 
 def write_predictions(artifacts: Artifacts, predictions: Predictions, further: Mapping[str, Any]) -> None:
