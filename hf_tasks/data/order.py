@@ -1,10 +1,13 @@
 """The order of an epoch: shuffled, and known from seed and epoch alone, so that a resumed run repeats it."""
 
 from collections.abc import Iterator
+from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 def epoch_order(length: int, *, seed: int, epoch: int) -> list[int]:
@@ -39,3 +42,25 @@ class EpochOrder(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         """The rows of one epoch."""
         return iter(epoch_order(self.length, seed=self.seed, epoch=self.epoch))
+
+
+class FollowEpoch(TrainerCallback):
+    """Tells the order of the rows which epoch begins.
+
+    Of an epoch that is resumed in the middle, transformers 5 tells it only to what is left of the batches;
+    from there accelerate does not find the order when several processes share it, and they would train on
+    rows of epoch 0 again.
+    """
+
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        train_dataloader: DataLoader,
+        **kwargs: Any,
+    ) -> None:
+        """Tell all batches of the epoch, which know the same order as those that are left."""
+        steps = max(1, ceil(len(train_dataloader) / args.gradient_accumulation_steps))
+        train_dataloader.set_epoch(state.global_step // steps)  # type: ignore[attr-defined]

@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.trainer_utils import EvalLoopOutput
 
+from hf_tasks.data.order import FollowEpoch
 from hf_tasks.errors import UserError
 from hf_tasks.images.dataset import EpochSampler, TrainingPictures, ValidationPictures
 from hf_tasks.images.transform import ValidationTransform, build_train_transform
@@ -88,7 +89,7 @@ class ImageClassificationTrainer(Trainer):
             eval_dataset=eval_dataset,
             compute_loss_func=loss or self.plain_loss,
             compute_metrics=self._compute_metrics,
-            callbacks=list(callbacks),
+            callbacks=[FollowEpoch(), *callbacks],
         )
 
     def get_eval_dataloader(self, eval_dataset: datasets.Dataset | str | None = None) -> DataLoader:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import is_peft_available
 
-from hf_tasks.data.order import EpochOrder
+from hf_tasks.data.order import EpochOrder, FollowEpoch
 from hf_tasks.errors import UserError
 from hf_tasks.metrics.language import compute_language
 from hf_tasks.tasks.language_model.blocks import BlockKey, CausalBlocks, MaskedBlocks, collate
@@ -69,7 +69,7 @@ class LanguageModelTrainer(Trainer):
             processing_class=model.tokenizer,
             compute_loss_func=token_loss,
             compute_metrics=self._compute_metrics,
-            callbacks=list(callbacks),
+            callbacks=[FollowEpoch(), *callbacks],
         )
 
     @property

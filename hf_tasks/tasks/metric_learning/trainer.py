@@ -22,6 +22,7 @@ from transformers import (
 )
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from hf_tasks.data.order import FollowEpoch
 from hf_tasks.errors import UserError
 from hf_tasks.images.dataset import EpochSampler, TrainingPictures, ValidationPictures
 from hf_tasks.images.transform import ValidationTransform, build_train_transform
@@ -90,7 +91,7 @@ class MetricLearningTrainer(Trainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             compute_metrics=self._compute_metrics,
-            callbacks=list(callbacks),
+            callbacks=[FollowEpoch(), *callbacks],
         )
 
     @property

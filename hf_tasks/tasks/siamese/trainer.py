@@ -16,7 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
-from hf_tasks.data.order import EpochOrder
+from hf_tasks.data.order import EpochOrder, FollowEpoch
 from hf_tasks.errors import UserError
 from hf_tasks.metrics.classification import scalar_metrics
 from hf_tasks.tasks.siamese.data import TEXT_COLUMNS, texts_of
@@ -68,7 +68,7 @@ class SiameseTrainer(SentenceTransformerTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             loss=loss,
-            callbacks=list(callbacks),
+            callbacks=[FollowEpoch(), *callbacks],
         )
         # Their losses are means over a batch: the Trainer has to divide by the accumulated batches.
         self.model_accepts_loss_kwargs = False
