@@ -217,6 +217,9 @@ def test_killed_while_a_checkpoint_is_written_and_resumed_is_the_same_run(folder
     resumed = kill_and_resume(folder, "killed-in-checkpoint", partial(kill_in_checkpoint, 8))
 
     require_same_run(resumed, uninterrupted)
+    speed = json.loads((resumed / "metrics.json").read_text())["training"]
+    rows = TRAIN_ROWS * (STEPS - 4) / STEPS_PER_EPOCH  # since the checkpoint before
+    assert speed["examples_per_second"] * speed["seconds"] == pytest.approx(rows, rel=1e-3)
 
 
 def test_killed_while_a_checkpoint_is_removed_and_resumed_is_the_same_run(folder, uninterrupted):

@@ -239,7 +239,7 @@ def _train(trainer: Trainer, checkpoint: Path | None, recipe: Recipe) -> dict[st
         _restore(trainer, start, resumed, keep_best=recipe.checkpoints.keep_best)
     else:
         trained = trainer.train(resume_from_checkpoint=resumed)
-        speed = _speed(trained.metrics, trainer.state, first_step=start.global_step)
+        speed = _speed(trainer, seconds=trained.metrics["train_runtime"], first_epoch=start.epoch or 0.0)
     state = trainer.state
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     return {
@@ -286,10 +286,7 @@ def _keep_fitted(model: PreTrainedModel, fitted: Mapping[str, Any], folder: Path
         model.config.save_pretrained(folder)
 
 
-def _speed(metrics: Mapping[str, float], state: TrainerState, *, first_step: int) -> dict[str, float]:
-    """Of the steps since the start or the resume; the Trainer's figure counts all that were planned."""
-    share = (state.global_step - first_step) / max(state.max_steps, 1)
-    return {
-        "seconds": metrics["train_runtime"],
-        "examples_per_second": round(metrics["train_samples_per_second"] * share, 3),
-    }
+def _speed(trainer: Trainer, *, seconds: float, first_epoch: float) -> dict[str, float]:
+    """Of the epochs since the start or the resume; some releases' own figure counts all that were planned."""
+    examples = (trainer.state.epoch - first_epoch) * len(trainer.train_dataset)
+    return {"seconds": seconds, "examples_per_second": round(examples / seconds, 3)}
