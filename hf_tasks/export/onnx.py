@@ -38,7 +38,9 @@ def write_onnx(
             warnings.simplefilter("ignore")
             write(plan, target, free_axes(plan, has_free_size=has_free_size))
     except (RuntimeError, ValueError, TypeError, OnnxExporterError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        # torch.onnx wraps the reason in advice to those who work on PyTorch.
+        told = error.__cause__ or error
+        reason = str(told).strip().splitlines() or [type(told).__name__]
         raise ExportError(f"export: this model cannot be written as ONNX: {reason[0]}") from error
 
 
