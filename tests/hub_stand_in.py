@@ -90,7 +90,9 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = json.loads(body)
         name = f"{wanted['organization']}/{wanted['name']}"
         known = name in self.hub.repositories
-        self.hub.repositories.setdefault(name, Repository(wanted.get("private", False)))
+        # huggingface_hub 2 says it in another word.
+        is_private = wanted.get("private", wanted.get("visibility") == "private")
+        self.hub.repositories.setdefault(name, Repository(is_private))
         self.send(409 if known else 200, {"url": f"{self.hub.url}/{name}"})
 
     def validate(self, body: bytes) -> None:

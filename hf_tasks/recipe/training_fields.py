@@ -19,7 +19,7 @@ class _Source:
     class_name: str
     shown_name: str
     kept_from_parent: tuple[str, ...] = ()
-    """Fields that the library writes anew without changing what transformers says of them, where it has them."""
+    """Fields that the library writes anew without changing what transformers, if it has them, says."""
 
 
 _SOURCES = {
