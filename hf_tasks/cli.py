@@ -237,17 +237,19 @@ def export(
 
 @app.command()
 def index(
-    run: Annotated[Path, typer.Argument(help="Folder of a metric-learning run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a metric-learning or siamese run.")],
     gallery: Annotated[
-        list[Path] | None, typer.Argument(help="Folders of classes, or files, to put into the index.")
+        list[Path] | None,
+        typer.Argument(help="Pictures or files of texts, or folders of them, to put into it."),
     ] = None,
-    out: Annotated[
-        Path, typer.Option(help="Folder of the index; pictures are added to one that is there.")
-    ] = Path("index"),
+    out: Annotated[Path, typer.Option(help="Folder of the index; one that is there is added to.")] = Path(
+        "index"
+    ),
     remove: Annotated[
-        list[str] | None, typer.Option(help="Path or class to take out first; may be given several times.")
+        list[str] | None,
+        typer.Option(help="Path, text or class to take out first; may be given several times."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Inputs per step.")] = 32,
 ) -> None:
     """Keep the embeddings of a gallery, tied to the model that made them."""
     from hf_tasks.workflow.index import add_to_index, remove_from_index
@@ -261,24 +263,24 @@ def index(
         _say(f"{added} added: {out}")
         if broken:
             first = broken[0]["error"]
-            raise UserError(f"{len(broken)} pictures could not be read and are left out, the first: {first}")
+            raise UserError(f"{len(broken)} inputs could not be read and are left out, the first: {first}")
 
 
 @app.command()
 def search(
     folder: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder that `index` has written.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders that are searched through.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures or files of texts, or folders of them.")],
     out: Annotated[Path, typer.Option(help="File to write: .csv, .jsonl or .parquet.")],
-    k: Annotated[int, typer.Option(min=1, help="Neighbours of each picture.")] = 5,
+    k: Annotated[int, typer.Option(min=1, help="Neighbours of each input.")] = 5,
     run: Annotated[
         Path | None, typer.Option(help="Where the run lies, if it moved since the index was written.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Inputs per step.")] = 32,
     faiss: Annotated[
         bool, typer.Option("--faiss", help="Faster in large indexes, not exact; says how near it comes.")
     ] = False,
 ) -> None:
-    """Look pictures up in an index, one row each; exit code 2 if some could not be read."""
+    """Look pictures or texts up in an index, one row each; exit code 2 if some could not be read."""
     from hf_tasks.workflow.index import search_index
 
     done, broken = search_index(
@@ -287,7 +289,7 @@ def search(
     _say(f"{done} searched: {out}")
     if broken:
         raise UserError(
-            f"{broken} of {done + broken} files could not be read; their rows in {out} hold the error"
+            f"{broken} of {done + broken} inputs could not be read; their rows in {out} hold the error"
         )
 
 

@@ -267,6 +267,20 @@ class ExportPlan:
 
 
 @dataclass(frozen=True)
+class Indexing:
+    """How a task's saved model puts new examples into an index."""
+
+    entry: str
+    """What an entry is known by, and its column: `path`, or `text`."""
+    file_suffixes: frozenset[str]
+    """Endings of the files that are looked for in a folder."""
+    load_embedder: Callable[[Path], Predictor]
+    """(model folder) -> what gives a row an example: `path` (its file), entry, `embedding` (unit), `error`."""
+    load_cutoff: Callable[[Path], float | None]
+    """(model folder) -> 1 - cosine beyond which nothing is near enough; None where the model has no such."""
+
+
+@dataclass(frozen=True)
 class Task:
     """One kind of training, as the workflow uses it.
 
@@ -308,5 +322,7 @@ class Task:
     """(settings, model, splits) -> how the model is exported; None where a task has no exports."""
     exported_module: Callable[[Any], nn.Module] = lambda model: model
     """(saved model) -> the module that its plan exports."""
+    indexing: Indexing | None = None
+    """None where a task gives no embeddings."""
     examples_per_file: Literal["one", "many"] = "one"
     """Whether a file that `predict` reads is an example, as a picture is, or holds many."""

@@ -56,8 +56,10 @@ def shelf(folder, tmp_path) -> Path:
 def test_an_index_holds_paths_classes_and_unit_vectors(folder, shelf):
     index = open_index(shelf)
 
-    assert set(index.paths) == {str(path) for path in folder.glob("train/*/*.png")}
-    assert all(Path(path).parent.name == label for path, label in zip(index.paths, index.labels, strict=True))
+    assert set(index.entries) == {str(path) for path in folder.glob("train/*/*.png")}
+    assert all(
+        Path(path).parent.name == label for path, label in zip(index.entries, index.labels, strict=True)
+    )
     np.testing.assert_allclose(np.linalg.norm(index.embeddings_ND, axis=1), 1, atol=1e-6)
     assert (
         index.cutoff_distance == json.loads((folder / "run/model/config.json").read_text())["cutoff_distance"]
@@ -86,17 +88,17 @@ def test_pictures_are_added_and_removed_without_touching_the_others(folder, shel
 
     after = open_index(shelf)
     assert (added, broken, removed) == (4, [], 4 + 2 + 1)
-    kept = [path for path in before.paths if path in after.paths]
+    kept = [path for path in before.entries if path in after.entries]
     assert len(kept) == 12 - 4 - 1
     for path in kept:
-        old, new = (index.embeddings_ND[index.paths.index(path)] for index in (before, after))
+        old, new = (index.embeddings_ND[index.entries.index(path)] for index in (before, after))
         np.testing.assert_array_equal(old, new)
 
 
 def test_a_path_that_is_there_already_is_embedded_anew_and_not_doubled(folder, shelf):
     add_to_index(shelf, folder / "run", [folder / "train"], batch_size=5)
 
-    assert sorted(open_index(shelf).paths) == sorted(open_index(folder / "shelf").paths)
+    assert sorted(open_index(shelf).entries) == sorted(open_index(folder / "shelf").entries)
 
 
 def test_unreadable_pictures_are_named_and_left_out(folder, shelf, tmp_path):

@@ -20,10 +20,28 @@ from hf_tasks.errors import DataError
 SHOWN_CHARACTERS = 60
 
 
+def load_text_rows(source: TableSource | TextTable | HubSource, *, key: str = "data") -> datasets.Dataset:
+    """The rows of a source with all its columns, memory-mapped.
+
+    Args:
+        source: where the rows come from.
+        key: recipe section of the source, as `data.train`, for messages.
+
+    Raises:
+        DataError: something is missing, empty or broken; names the file, and line or row.
+    """
+    name = source_name(source)
+    with explained_os_errors(key, name):
+        rows = load_hub(source, key=key) if isinstance(source, HubSource) else _table_rows(source, key)
+    if len(rows) == 0:
+        raise DataError(f"{key}: {name} has no rows; wanted at least one")
+    return rows
+
+
 def load_columns(
     source: TableSource | TextTable | HubSource, columns: Mapping[str, str], *, key: str = "data"
 ) -> datasets.Dataset:
-    """The rows of a source with the columns named, memory-mapped; row 1 is the first.
+    """The rows of a source with the columns named; row 1 is the first.
 
     Args:
         source: where the rows come from.
@@ -33,12 +51,8 @@ def load_columns(
     Raises:
         DataError: something is missing, empty or broken; names the file, and line or row.
     """
-    name = source_name(source)
-    with explained_os_errors(key, name):
-        rows = load_hub(source, key=key) if isinstance(source, HubSource) else _table_rows(source, key)
-    require_columns(columns, rows.column_names, where=name)
-    if len(rows) == 0:
-        raise DataError(f"{key}: {name} has no rows; wanted at least one")
+    rows = load_text_rows(source, key=key)
+    require_columns(columns, rows.column_names, where=source_name(source))
     return rows.select_columns(list(dict.fromkeys(columns.values())))
 
 

@@ -1,4 +1,4 @@
-"""Embeddings of a gallery on disk, tied to the model that made them, and searches in them.
+"""Embeddings of a gallery of pictures or texts on disk, tied to their model, and searches in them.
 
 N entries, Q queries, D width, K neighbours.
 """
@@ -18,13 +18,15 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
 from hf_tasks.artifacts import Artifacts, write_json
+from hf_tasks.contract import Indexing
 from hf_tasks.errors import UserError
 from hf_tasks.metrics.approximate import ApproximateSearch, Neighbours
 from hf_tasks.metrics.neighbours import nearest_neighbours
-from hf_tasks.workflow.prediction import Row, open_predictor, open_writer
+from hf_tasks.workflow.prediction import Row, find_files, open_writer, task_of_run
 
 FACTS_FILE, ENTRIES_FILE, EMBEDDINGS_FILE = "index.json", "entries.parquet", "embeddings.safetensors"
 TENSOR = "embeddings"
+HASHED_SUFFIXES = frozenset({".json", ".safetensors"})
 QUERIES_AT_ONCE = 1024
 RECALL_QUERIES = 100
 logger = logging.getLogger(__name__)
@@ -38,8 +40,10 @@ class Index:
     model_hash: str
     cutoff_distance: float | None
     """1 - cosine beyond which a query is refused; None where the model has no such distance."""
-    paths: tuple[str, ...]
-    """Absolute paths, each once."""
+    kind: str
+    """What an entry is known by: `path` or `text`."""
+    entries: tuple[str, ...]
+    """Absolute paths, or texts; each once."""
     labels: tuple[str | None, ...]
     embeddings_ND: np.ndarray
 
@@ -51,7 +55,7 @@ class Index:
         """Some of the entries."""
         return replace(
             self,
-            paths=tuple(self.paths[place] for place in places),
+            entries=tuple(self.entries[place] for place in places),
             labels=tuple(self.labels[place] for place in places),
             embeddings_ND=self.embeddings_ND[places],
         )
@@ -60,42 +64,41 @@ class Index:
 def add_to_index(
     folder: Path, run_folder: Path, galleries: list[Path], *, batch_size: int
 ) -> tuple[int, list[Row]]:
-    """Write an index of pictures, or add them to the one that is there; equal paths are embedded anew.
+    """Write an index, or add to the one that is there; equal paths or texts are embedded anew.
 
-    The class of a picture is the name of the sub-folder of the gallery that it lies in, if any.
+    The class of an entry is the name of the sub-folder of the gallery that its file lies in, if any.
 
     Args:
         folder: of the index.
-        run_folder: a finished run of metric learning.
+        run_folder: a finished run of a task that gives embeddings.
         galleries: files, or folders that are searched through.
-        batch_size: files per step of the model.
+        batch_size: inputs per step of the model.
 
     Returns:
-        How many pictures were added, and the rows of those that could not be read.
+        How many were added, and the rows of those that could not be read.
 
     Raises:
-        UserError: no finished run, no pictures, or the index belongs to another model.
+        UserError: no finished run, nothing to add, or the index belongs to another model.
     """
-    index = _open_or_new(folder, run_folder)
-    paths, answers = open_predictor(run_folder, galleries, batch_size=batch_size)
-    labels = [_label(path, galleries) for path in paths]
-    found, broken = [], []
-    for path, label, row in zip(paths, labels, answers, strict=True):
+    indexing = _indexing(run_folder)
+    index = _open_or_new(folder, run_folder, indexing)
+    unique: dict[str, tuple[str | None, np.ndarray]] = {}
+    broken = []
+    for row in _embedded(run_folder, indexing, galleries, batch_size=batch_size):
         if row["error"] is None:
-            found.append((str(path.absolute()), label, _embedding(row, run_folder)))
+            label = _label(Path(row["path"]), galleries)
+            unique[_known_as(row[index.kind], index.kind)] = label, np.asarray(row["embedding"], np.float32)
         else:
             broken.append(row)
-    if not found:
-        raise UserError(f"{folder}: none of {len(paths)} pictures could be read: {broken[0]['error']}")
-    added = dict.fromkeys(path for path, _, _ in found)
-    kept = index.select([place for place, path in enumerate(index.paths) if path not in added])
-    unique = {path: (label, embedding) for path, label, embedding in found}
-    embeddings = np.asarray([embedding for _, embedding in unique.values()], np.float32)
+    if not unique:
+        raise UserError(f"{folder}: none of {len(broken)} inputs could be read: {broken[0]['error']}")
+    kept = index.select([place for place, entry in enumerate(index.entries) if entry not in unique])
+    embeddings = np.stack([embedding for _, embedding in unique.values()])
     _save(
         folder,
         replace(
             index,
-            paths=(*kept.paths, *unique),
+            entries=(*kept.entries, *unique),
             labels=(*kept.labels, *(label for label, _ in unique.values())),
             embeddings_ND=np.concatenate([kept.embeddings_ND.reshape(-1, embeddings.shape[1]), embeddings]),
         ),
@@ -104,21 +107,21 @@ def add_to_index(
 
 
 def remove_from_index(folder: Path, names: list[str]) -> int:
-    """Take entries out of an index, by path or by class; how many.
+    """Take entries out of an index, by path or text, or by class; how many.
 
     Raises:
-        UserError: no index, or a name that is neither a path nor a class in it.
+        UserError: no index, or a name that is neither an entry nor a class in it.
     """
     index = open_index(folder)
-    known = {*index.paths, *index.labels}
-    wanted = {name if name in known else str(Path(name).absolute()) for name in names}
+    known = {*index.entries, *index.labels}
+    wanted = {name if name in known else _known_as(name, index.kind) for name in names}
     unknown = sorted(wanted - known)
     if unknown:
-        raise UserError(f"{folder}: neither a path nor a class of this index: {', '.join(unknown)}")
-    entries = enumerate(zip(index.paths, index.labels, strict=True))
-    kept = [place for place, (path, label) in entries if path not in wanted and label not in wanted]
+        raise UserError(f"{folder}: neither a {index.kind} nor a class of this index: {', '.join(unknown)}")
+    entries = enumerate(zip(index.entries, index.labels, strict=True))
+    kept = [place for place, (entry, label) in entries if entry not in wanted and label not in wanted]
     _save(folder, index.select(kept))
-    return len(index.paths) - len(kept)
+    return len(index.entries) - len(kept)
 
 
 def search_index(
@@ -131,39 +134,40 @@ def search_index(
     run_folder: Path | None = None,
     use_faiss: bool = False,
 ) -> tuple[int, int]:
-    """Write the nearest entries of each picture, and count pictures that were searched and broken ones.
+    """Write the nearest entries of each input, and count inputs that were searched and broken ones.
 
-    A row holds `path`, `predicted` (class of the nearest entry), `distance` (1 - cosine), `is_accepted`
-    (within the model's cut-off), then `neighbour_1`, `class_1`, `distance_1` and so on, and `error`.
+    A row holds `path` (its file; of a text also `row` and `text`), `predicted` (class of the nearest entry),
+    `distance` (1 - cosine), `is_accepted` (within the model's cut-off), then `neighbour_1`, `class_1`,
+    `distance_1` and so on, and `error`.
 
     Args:
         folder: of the index.
         inputs: files, or folders that are searched through.
         out: .csv, .jsonl or .parquet file.
-        count: neighbours of each picture.
-        batch_size: files per step of the model.
+        count: neighbours of each input.
+        batch_size: inputs per step of the model.
         run_folder: where the run lies now; left out: where it lay when the index was written.
         use_faiss: search with FAISS, and log how many of the true neighbours it finds; else exactly.
 
     Raises:
-        UserError: no index, no pictures, FAISS is asked for and not there, or the run has another model
-            than the index.
+        UserError: no index, FAISS is asked for and not there, the run has another model than the index, or
+            nothing to search for.
     """
     index = open_index(folder)
     run = run_folder or index.run_folder
     _require_model(folder, index, run)
-    if not index.paths:
-        raise UserError(f"{folder}: the index is empty; add pictures with `hf-tasks index`")
+    if not index.entries:
+        raise UserError(f"{folder}: the index is empty; add to it with `hf-tasks index`")
     writer = open_writer(out)
     find = ApproximateSearch(index.embeddings_ND) if use_faiss else index.find_exactly
-    paths, answers = open_predictor(run, inputs, batch_size=batch_size)
-    broken = 0
+    answers = _embedded(run, _indexing(run), inputs, batch_size=batch_size)
+    done = broken = 0
     with writer as write:
         while rows := list(islice(answers, QUERIES_AT_ONCE)):
             for row in _search(index, rows, count, find):
-                broken += row["error"] is not None
+                done, broken = done + (row["error"] is None), broken + (row["error"] is not None)
                 write(row)
-    return len(paths) - broken, broken
+    return done, broken
 
 
 def open_index(folder: Path) -> Index:
@@ -183,39 +187,60 @@ def open_index(folder: Path) -> Index:
         run_folder=Path(facts["run"]),
         model_hash=facts["model_hash"],
         cutoff_distance=facts["cutoff_distance"],
-        paths=tuple(entries.column("path").to_pylist()),
+        kind=entries.column_names[0],
+        entries=tuple(entries.column(0).to_pylist()),
         labels=tuple(entries.column("label").to_pylist()),
         embeddings_ND=embeddings_ND,
     )
 
 
 def hash_model(run_folder: Path) -> str:
-    """SHA-256 over the configuration and the weights of a run's model.
-
-    Raises:
-        UserError: the folder holds no finished run.
-    """
+    """SHA-256 over the weights of a run's model and all that is set in its folder, such as its tokenizer."""
     model = Artifacts(run_folder).model
-    if not (model / "config.json").is_file():
-        raise UserError(f"{run_folder}: no finished run; wanted a folder that `hf-tasks train` has written")
     digest = hashlib.sha256()
-    for path in sorted([model / "config.json", *model.glob("*.safetensors")]):
+    for path in sorted(path for path in model.rglob("*") if path.suffix in HASHED_SUFFIXES):
+        digest.update(path.relative_to(model).as_posix().encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
-def _open_or_new(folder: Path, run_folder: Path) -> Index:
+def _open_or_new(folder: Path, run_folder: Path, indexing: Indexing) -> Index:
     if (folder / FACTS_FILE).is_file():
         index = open_index(folder)
         _require_model(folder, index, run_folder)
         return index
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--out: {folder} is there and is no index; name a new folder")
-    model_hash = hash_model(run_folder)
-    config = json.loads((Artifacts(run_folder).model / "config.json").read_text(encoding="utf-8"))
-    empty_ND = np.zeros((0, 0), np.float32)
-    return Index(run_folder.absolute(), model_hash, config.get("cutoff_distance"), (), (), empty_ND)
+    return Index(
+        run_folder=run_folder.absolute(),
+        model_hash=hash_model(run_folder),
+        cutoff_distance=indexing.load_cutoff(Artifacts(run_folder).model),
+        kind=indexing.entry,
+        entries=(),
+        labels=(),
+        embeddings_ND=np.zeros((0, 0), np.float32),
+    )
+
+
+def _indexing(run_folder: Path) -> Indexing:
+    task = task_of_run(run_folder)
+    if task.indexing is None:
+        raise UserError(
+            f"{run_folder}: its task, {task.name}, gives no embeddings; "
+            "wanted a run of metric-learning or siamese"
+        )
+    return task.indexing
+
+
+def _embedded(run_folder: Path, indexing: Indexing, inputs: list[Path], *, batch_size: int) -> Iterator[Row]:
+    paths = list(find_files(inputs, indexing.file_suffixes))
+    return indexing.load_embedder(Artifacts(run_folder).model)(paths, batch_size=batch_size)
+
+
+def _known_as(name: str, kind: str) -> str:
+    """A path is kept absolute, so that it is the same from every folder."""
+    return str(Path(name).absolute()) if kind == "path" else name
 
 
 def _require_model(folder: Path, index: Index, run_folder: Path) -> None:
@@ -234,17 +259,10 @@ def _label(path: Path, galleries: list[Path]) -> str | None:
     return None
 
 
-def _embedding(row: Row, run_folder: Path) -> list[float]:
-    if "embedding" not in row:
-        raise UserError(f"{run_folder}: its task gives no embeddings; wanted a run of metric-learning")
-    embedding: list[float] = row["embedding"]
-    return embedding
-
-
 def _save(folder: Path, index: Index) -> None:
     """Facts last: a crash before leaves files that open_index refuses, never ones that lie."""
     folder.mkdir(parents=True, exist_ok=True)
-    entries = {"path": pa.array(index.paths, pa.string()), "label": pa.array(index.labels, pa.string())}
+    entries = {index.kind: pa.array(index.entries, pa.string()), "label": pa.array(index.labels, pa.string())}
     (folder / FACTS_FILE).unlink(missing_ok=True)
     pq.write_table(pa.table(entries), folder / ENTRIES_FILE)
     save_file({TENSOR: np.ascontiguousarray(index.embeddings_ND)}, folder / EMBEDDINGS_FILE)
@@ -252,7 +270,7 @@ def _save(folder: Path, index: Index) -> None:
         "run": str(index.run_folder),
         "model_hash": index.model_hash,
         "cutoff_distance": index.cutoff_distance,
-        "entries": len(index.paths),
+        "entries": len(index.entries),
     }
     write_json(folder / FACTS_FILE, facts)
 
@@ -260,7 +278,7 @@ def _save(folder: Path, index: Index) -> None:
 def _search(
     index: Index, rows: list[Row], count: int, find: Callable[..., Neighbours]
 ) -> Iterator[dict[str, Any]]:
-    readable = [_embedding(row, index.run_folder) for row in rows if row["error"] is None]
+    readable = [row["embedding"] for row in rows if row["error"] is None]
     found: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
     if readable:
         queries_QD = np.asarray(readable, np.float32)
@@ -269,18 +287,19 @@ def _search(
             some_QD = queries_QD[:RECALL_QUERIES]
             share = find.recall(some_QD, count=count)
             logger.info(
-                f"FAISS finds {share:.1%} of the {count} nearest, measured on {len(some_QD)} pictures"
+                f"FAISS finds {share:.1%} of the {count} nearest, measured on {len(some_QD)} queries"
             )
         found = iter(zip(places_QK, 1 - cosines_QK, strict=True))
     for row in rows:
         places_K, distances_K = (None, None) if row["error"] is not None else next(found)
-        yield _search_row(index, row, places_K, distances_K, min(count, len(index.paths)))
+        yield _search_row(index, row, places_K, distances_K, min(count, len(index.entries)))
 
 
 def _search_row(
     index: Index, row: Row, places_K: np.ndarray | None, distances_K: np.ndarray | None, count: int
 ) -> dict[str, Any]:
-    answer: dict[str, Any] = {"path": row["path"], "predicted": None, "distance": None, "is_accepted": None}
+    said = {name: value for name, value in row.items() if name not in ("embedding", "error")}
+    answer: dict[str, Any] = {**said, "predicted": None, "distance": None, "is_accepted": None}
     neighbours = {
         f"{name}_{rank}": None for rank in range(1, count + 1) for name in ("neighbour", "class", "distance")
     }
@@ -288,7 +307,7 @@ def _search_row(
         for rank, (place, distance) in enumerate(
             zip(places_K.tolist(), distances_K.tolist(), strict=True), 1
         ):
-            found = (index.paths[place], index.labels[place], distance)
+            found = (index.entries[place], index.labels[place], distance)
             names = (f"neighbour_{rank}", f"class_{rank}", f"distance_{rank}")
             neighbours |= dict(zip(names, found, strict=True))
         nearest = distances_K[0].item()

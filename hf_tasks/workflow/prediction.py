@@ -40,7 +40,7 @@ def predict_files(
     """
     writer = open_writer(out)
     paths, answers = open_predictor(run_folder, inputs, batch_size=batch_size, with_format=with_format)
-    expected = len(paths) if _task_of(run_folder).examples_per_file == "one" else None
+    expected = len(paths) if task_of_run(run_folder).examples_per_file == "one" else None
     count = broken = 0
     with writer as write, slow_progress("Predicting", expected) as advance:
         for row in answers:
@@ -75,8 +75,8 @@ def open_predictor(
     Raises:
         UserError: no finished run, no files, or no proved file of the format.
     """
-    task, artifacts = _task_of(run_folder), Artifacts(run_folder)
-    paths = list(_files(inputs, task.file_suffixes))
+    task, artifacts = task_of_run(run_folder), Artifacts(run_folder)
+    paths = list(find_files(inputs, task.file_suffixes))
     exported: list[Network] = []
     if with_format is not None:
 
@@ -87,13 +87,23 @@ def open_predictor(
     return paths, task.load_predictor(artifacts.model, *exported)(paths, batch_size=batch_size)
 
 
-def _task_of(run_folder: Path) -> Task:
+def task_of_run(run_folder: Path) -> Task:
+    """The task that a finished run is of.
+
+    Raises:
+        UserError: no finished run.
+    """
     artifacts = Artifacts(run_folder)
     require_finished(run_folder)
     return load_task(load_recipe(artifacts.recipe).task)
 
 
-def _files(inputs: list[Path], suffixes: frozenset[str]) -> Iterator[Path]:
+def find_files(inputs: list[Path], suffixes: frozenset[str]) -> Iterator[Path]:
+    """The files that are meant: those given, and of folders all below them with one of the endings.
+
+    Raises:
+        UserError: a file or folder that is not there, or a folder without such files.
+    """
     for path in inputs:
         if path.is_dir():
             files = (file for file in path.rglob("*") if not file.name.startswith("."))

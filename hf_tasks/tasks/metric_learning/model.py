@@ -3,7 +3,9 @@
 B pictures, D width of the embedding.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -99,6 +101,14 @@ def embedding_width(model: Embedder) -> int:
     width = embed_once(model.eval(), torch.zeros(1, *size, device=model.device)).shape[1]
     model.train(was_training)
     return width
+
+
+def load_cutoff(folder: Path) -> float | None:
+    """1 - cosine from which on a saved network refuses a query; None where it was not measured."""
+    cutoff: float | None = json.loads((folder / "config.json").read_text(encoding="utf-8")).get(
+        "cutoff_distance"
+    )
+    return cutoff
 
 
 class EmbedderWithLoss(nn.Module):

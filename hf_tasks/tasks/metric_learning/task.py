@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from transformers import TrainingArguments
 
-from hf_tasks.contract import Predictions, Task
+from hf_tasks.contract import Indexing, Predictions, Task
 from hf_tasks.data.folders import PICTURE_SUFFIXES
 from hf_tasks.errors import RecipeError
 from hf_tasks.images.augmentation import require_augmentation
@@ -21,6 +21,7 @@ from hf_tasks.tasks.metric_learning.model import (
     Embedder,
     build_embedder,
     embedding_width,
+    load_cutoff,
     load_embedder,
     with_pooling,
 )
@@ -162,4 +163,10 @@ TASK = Task(
     find_pictures=find_pictures,
     plan_export=plan_export,
     exported_module=exported_module,
+    indexing=Indexing(
+        entry="path",
+        file_suffixes=PICTURE_SUFFIXES,
+        load_embedder=EmbeddingPredictor,
+        load_cutoff=load_cutoff,
+    ),
 )

@@ -9,7 +9,7 @@ import pyarrow as pa
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 
-from hf_tasks.contract import ExampleColumns, PairAnswers, Predictions, Task
+from hf_tasks.contract import ExampleColumns, Indexing, PairAnswers, Predictions, Task
 from hf_tasks.data.sources import HubSource, TableSource, TextTable
 from hf_tasks.tasks.siamese.adapters import add_adapters
 from hf_tasks.tasks.siamese.analytics import analytics_tables
@@ -23,6 +23,7 @@ from hf_tasks.tasks.siamese.data import (
     prepare_rows,
     prepare_splits,
 )
+from hf_tasks.tasks.siamese.embeddings import TEXT_SUFFIXES, TextEmbedder, load_cutoff
 from hf_tasks.tasks.siamese.export import exported_module, plan_export
 from hf_tasks.tasks.siamese.losses import build_loss
 from hf_tasks.tasks.siamese.measure import measure
@@ -173,5 +174,8 @@ TASK = Task(
     example_columns=ExampleColumns(("text_1", "text_2"), "label", "predicted"),
     plan_export=plan_export,
     exported_module=exported_module,
+    indexing=Indexing(
+        entry="text", file_suffixes=TEXT_SUFFIXES, load_embedder=TextEmbedder, load_cutoff=load_cutoff
+    ),
     examples_per_file="many",
 )
