@@ -275,7 +275,7 @@ class Indexing:
     file_suffixes: frozenset[str]
     """Endings of the files that are looked for in a folder."""
     load_embedder: Callable[[Path], Predictor]
-    """(model folder) -> what gives a row an example: `path` (its file), entry, `embedding` (unit), `error`."""
+    """(model folder) -> what gives a row an example: `path` (its file), entry, unit `embedding`, `error`."""
     load_cutoff: Callable[[Path], float | None]
     """(model folder) -> 1 - cosine beyond which nothing is near enough; None where the model has no such."""
 
