@@ -62,6 +62,7 @@ class SiameseTrainer(SentenceTransformerTrainer):
         self.distinct_batches = distinct_batches
         self.analytics = analytics
         self.fits_threshold = train_dataset is not None
+        self._starts_optimizer_step = True
         super().__init__(
             model=model.encoder,
             args=args,
@@ -77,10 +78,16 @@ class SiameseTrainer(SentenceTransformerTrainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
-        """A step; the head, outside the wrapped encoder, gets the mean gradient of all processes."""
+        """A step; the head is outside the wrapped encoder, so its gradient is cleared and averaged here."""
+        head = self.pair_model.head
+        if head is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        if self._starts_optimizer_step:
+            head.zero_grad()
         loss = super().training_step(model, inputs, num_items_in_batch)
-        if self.pair_model.head is not None and self.accelerator.sync_gradients:
-            for parameter in self.pair_model.head.parameters():
+        self._starts_optimizer_step = self.accelerator.sync_gradients
+        if self.accelerator.sync_gradients:
+            for parameter in head.parameters():
                 parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
         return loss
 
