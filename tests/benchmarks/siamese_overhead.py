@@ -36,7 +36,7 @@ from hf_tasks.tasks.siamese.model import PairModel, open_encoder
 from hf_tasks.tasks.siamese.settings import CoSent, Model
 from hf_tasks.tasks.siamese.trainer import SiameseTrainer
 
-BATCH_SIZE, STEPS, ROUNDS, MAX_LENGTH = 8, 12, 4, 64
+BATCH_SIZE, STEPS, ROUNDS, MAX_LENGTH = 8, 10, 3, 32
 WARM_UP = 2  # first steps of a round that are not counted: memory is claimed, kernels are chosen
 WANTED_RATIO = 1.05
 
