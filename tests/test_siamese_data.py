@@ -33,7 +33,7 @@ def _pairs(count):
 
 
 def test_any_column_names_and_any_language_are_read(settings_of):
-    rows = [("Привет", "Мир", "1"), ("猫", "犬", "0.0"), ("a", "b", "true"), ("c", "d", "false")]
+    rows = [("Привет", "Мир", "1"), ("猫", "犬", "0.0"), ("a", "b", "true"), ("c", "d", "No")]
     settings = settings_of(
         rows, ("story_1", "story_2", "same"), {"text_1": "story_1", "text_2": "story_2", "label": "same"}
     )
@@ -73,12 +73,16 @@ def test_blank_texts_are_told_with_their_rows(settings_of):
 def test_unfit_labels_are_told_with_their_rows(settings_of):
     rows = [("a", "b", "1"), ("c", "d", "maybe"), ("e", "f", "2"), ("g", "h", "nan"), ("i", "j", "")]
 
-    with pytest.raises(DataError, match=r": 4; mend them.*\n  row 2: 'maybe'\n  row 3: '2'\n  row 4: 'nan'"):
+    with pytest.raises(
+        DataError, match=r": 4; write 1 where.*\n  row 2: 'maybe'\n  row 3: '2'\n  row 4: 'nan'"
+    ):
         prepare_splits(settings_of(rows))
 
 
 def test_one_kind_of_labels_is_refused(settings_of):
-    with pytest.raises(DataError, match=r"every label of .* rows is 1; wanted pairs of both kinds"):
+    with pytest.raises(
+        DataError, match=r"every label of .* rows is 1; wanted pairs of both kinds: .* to null"
+    ):
         prepare_splits(settings_of([("a", "b", 1), ("c", "d", 1), ("e", "f", 1)]))
 
 

@@ -15,9 +15,7 @@ import time
 from pathlib import Path
 
 SIZES = (25, 100)
-LINE = (
-    "{number} the {word}th day had {hours} hours of rain, {more} of sun, and nothing else worth telling\n"
-)
+LINE = "{number} the {word}th day had {hours} hours of rain, {more} of sun, and nothing else worth telling\n"
 
 
 def write_text(path: Path, megabytes: int) -> None:

@@ -174,8 +174,14 @@ def _require_both_labels(parts: Mapping[str, datasets.Dataset]) -> None:
     for key, rows in parts.items():
         labels_N = labels_of(rows)
         if labels_N.min() == labels_N.max():
+            ways_out = "add rows of the other kind"
+            if key == "data.validation":
+                ways_out += ", or have more rows validated"
+            if labels_N[0] == 1:
+                ways_out += ", or set data.columns.label to null where all pairs belong together"
             raise DataError(
-                f"{key}: every label of {len(rows)} rows is {labels_N[0]:g}; wanted pairs of both kinds"
+                f"{key}: every label of {len(rows)} rows is {labels_N[0]:g}; wanted pairs of both kinds: "
+                f"{ways_out}"
             )
 
 

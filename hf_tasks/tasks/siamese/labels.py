@@ -7,11 +7,11 @@ from hf_tasks.data.problems import Findings
 from hf_tasks.data.texts import shown_text
 from hf_tasks.errors import DataError
 
-WORDS = {"true": 1.0, "false": 0.0}
+WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
 
 def read_labels(rows: datasets.Dataset, column: str, *, where: str) -> np.ndarray:
-    """The labels, float32 (N,) in [0, 1]; texts such as `1`, `0.8` and `true` are understood.
+    """The labels, float32 (N,) in [0, 1]; texts such as `1`, `0.8`, `true` and `yes` are understood.
 
     Args:
         rows: what load_columns returned.
@@ -29,7 +29,7 @@ def read_labels(rows: datasets.Dataset, column: str, *, where: str) -> np.ndarra
         )
     unfit = Findings(
         f"{where}: labels in column '{column}' that are neither 0, 1 nor a score between them",
-        "mend them, or remove the rows",
+        "write 1 where the texts belong together, else 0, or remove the rows",
     )
     labels = np.zeros(len(rows), np.float32)
     for row, value in enumerate(rows[column]):
