@@ -149,7 +149,7 @@ def test_the_program_writes_thins_out_and_searches_an_index(folder, tmp_path, ca
     assert written == f"12 added: {shelf}\n"
     assert thinned == f"4 removed: {shelf}\n4 added: {shelf}\n"
     assert searched == f"4 searched: {out}\n"
-    assert "% of the 2 nearest, measured on 4 pictures" in caplog.text
+    assert "% of the 2 nearest, measured on 4 queries" in caplog.text
     assert len(list(csv.DictReader(out.open(newline="")))) == 4
 
 

@@ -286,9 +286,7 @@ def _search(
         if isinstance(find, ApproximateSearch):
             some_QD = queries_QD[:RECALL_QUERIES]
             share = find.recall(some_QD, count=count)
-            logger.info(
-                f"FAISS finds {share:.1%} of the {count} nearest, measured on {len(some_QD)} queries"
-            )
+            logger.info(f"FAISS finds {share:.1%} of the {count} nearest, measured on {len(some_QD)} queries")
         found = iter(zip(places_QK, 1 - cosines_QK, strict=True))
     for row in rows:
         places_K, distances_K = (None, None) if row["error"] is not None else next(found)
