@@ -58,13 +58,7 @@ def read_label(
     Raises:
         DataError: there is no such column, it holds something else, or rows have no label.
     """
-    _require_labels({"data.columns.label": column}, rows, where=where)
-    if isinstance(rows.features[column], datasets.List | datasets.LargeList):
-        raise DataError(
-            f"data.columns.label: column '{column}' of {where} holds lists; for several classes per picture "
-            f"write `columns: {{labels: {column}}}`"
-        )
-    texts = _texts(_values(rows, column), rows.features[column], column=column, where=where)
+    texts = label_texts(rows, column, where=where)
     empty = np.flatnonzero(pc.is_null(texts))
     labelled_M = np.flatnonzero(pc.is_valid(texts))
     if len(empty):
@@ -73,6 +67,21 @@ def read_label(
             refuse_rows(rows, empty, kind=kind, advice="fill them in, or remove the rows")
         texts = texts.drop_null()
     return Memberships(labelled_M, texts, sort_class_names(pc.unique(texts).to_pylist()))
+
+
+def label_texts(rows: datasets.Dataset, column: str, *, where: str) -> pa.Array:
+    """The label of each row as text, null where there is none; the arguments are those of read_label.
+
+    Raises:
+        DataError: there is no such column, or it holds something else.
+    """
+    _require_labels({"data.columns.label": column}, rows, where=where)
+    if isinstance(rows.features[column], datasets.List | datasets.LargeList):
+        raise DataError(
+            f"data.columns.label: column '{column}' of {where} holds lists; for several classes per picture "
+            f"write `columns: {{labels: {column}}}`"
+        )
+    return _texts(_values(rows, column), rows.features[column], column=column, where=where)
 
 
 def read_labels(rows: datasets.Dataset, columns: Sequence[str] | str, *, where: str) -> Memberships:
@@ -108,7 +117,7 @@ def require_distinct_names(class_names: Sequence[str], *, where: str) -> None:
     """
     spellings: dict[str, list[str]] = {}
     for name in class_names:
-        spellings.setdefault(_core(name), []).append(repr(name))
+        spellings.setdefault(bare_name(name), []).append(repr(name))
     alike = [" and ".join(names) for names in spellings.values() if len(names) > 1]
     if alike:
         raise DataError(
@@ -116,7 +125,7 @@ def require_distinct_names(class_names: Sequence[str], *, where: str) -> None:
         )
 
 
-def _core(name: str) -> str:
+def bare_name(name: str) -> str:
     """The name in one Unicode form, without spaces around it, and without the `.0` that pandas adds."""
     return re.sub(r"^([+-]?[0-9]+)\.0+$", r"\1", unicodedata.normalize("NFC", name).strip())
 
@@ -139,9 +148,9 @@ def encode(
     unknown = np.flatnonzero(pc.is_null(classes_M))
     if len(unknown):
         known = ", ".join(class_names[:SHOWN]) + (", ..." if len(class_names) > SHOWN else "")
-        cores = {_core(name) for name in class_names}
+        cores = {bare_name(name) for name in class_names}
         names = pc.unique(memberships.names_M.take(pa.array(unknown))).to_pylist()
-        hint = f" (some differ from known ones only in {UNSEEN})" if cores & {*map(_core, names)} else ""
+        hint = f" (some differ from known ones only in {UNSEEN})" if cores & {*map(bare_name, names)} else ""
         refuse_rows(
             rows,
             memberships.rows_M[unknown],
