@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -98,6 +99,51 @@ def train(
         raise typer.Exit(stop.exit_code) from None
     _show_metrics(artifacts.metrics)
     _say(f"results: {artifacts.folder}  (model/ metrics.json predictions.csv report.html)")
+
+
+@app.command()
+def check(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML).")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="training.num_train_epochs=3")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Look at every row, not at a sample.")] = False,
+    fix: Annotated[
+        Path | None,
+        typer.Option(help="New folder for a cleaned copy of the data and its recipe; looks at every row."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Find what is wrong with recipe, data and machine, in a minute; exit code 2 if training would fail."""
+    from hf_tasks.workflow.check_report import findings_table, report_json, summary_lines
+    from hf_tasks.workflow.checking import check_recipe
+    from hf_tasks.workflow.cleaned import require_new_folder, write_cleaned
+
+    if fix is not None:
+        require_new_folder(fix)
+    with redirect_stdout(sys.stderr):
+        report = check_recipe(
+            recipe,
+            overrides or (),
+            everything=everything or fix is not None,
+            trust_remote_code=trust_remote_code,
+            console=errors,
+        )
+    if as_json:
+        typer.echo(json.dumps(report_json(report), indent=2, ensure_ascii=False))
+    else:
+        if report.findings:
+            console.print(findings_table(report))
+        for line in summary_lines(report):
+            _say(line)
+    if fix is not None:
+        counts = write_cleaned(report, fix)
+        kept = ", ".join(f"{rows} of {of} rows of data.{section}" for section, (rows, of) in counts.items())
+        errors.print(f"written: {fix}  ({kept}; left_out.csv says why)", markup=False, soft_wrap=True)
+        errors.print(f"train on it: hf-tasks train {fix / 'recipe.yaml'}", markup=False, soft_wrap=True)
+    if report.has_errors:
+        sys.exit(2)
 
 
 @app.command()

@@ -59,7 +59,16 @@ def test_labels_of_validation_alone_are_left_out():
 
 
 def test_case_twins_and_slips_of_the_pen_are_told_with_their_counts():
-    counts = {"Daisy": 6, "daisy": 20, "dasiy": 1, "rose": 9, "roses": 8, "class_1": 1, "class_2": 50, "tulp": 1}
+    counts = {
+        "Daisy": 6,
+        "daisy": 20,
+        "dasiy": 1,
+        "rose": 9,
+        "roses": 8,
+        "class_1": 1,
+        "class_2": 50,
+        "tulp": 1,
+    }
 
     found = told(find_alike(counts))
 

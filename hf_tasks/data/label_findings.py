@@ -38,25 +38,26 @@ class LabelledRows:
                     yield replace(row, text=text, is_left_out=label is None, label=label)
 
 
-def find_label_faults(train: LabelledRows, others: Sequence[LabelledRows] = ()) -> list[Finding]:
+def find_label_faults(
+    train: LabelledRows, others: Sequence[LabelledRows] = (), *, are_classes_shared: bool = True
+) -> list[Finding]:
     """Everything that is wrong with the labels of a task with classes.
 
     Args:
         train: rows that decide which classes there are.
-        others: rows that must have no other classes.
+        others: rows to measure on.
+        are_classes_shared: whether those must be of the classes that are trained.
     """
     parts = [train, *others]
     spellings = right_spellings(parts)
     mended_train, *mended_others = (replace_names(part, spellings) for part in parts)
     counts = mended_train.counts()
-    return [
-        *find_missing_labels(parts),
-        *find_spellings(parts, spellings),
-        *find_unseen(mended_others, set(counts)),
-        *find_alike(counts),
-        *find_rare(counts),
-        *(finding for part in mended_others for finding in find_absent(counts, part.counts())),
-    ]
+    found = [*find_missing_labels(parts), *find_spellings(parts, spellings)]
+    if are_classes_shared:
+        found += find_unseen(mended_others, set(counts))
+        for part in mended_others:
+            found += find_absent(counts, part.counts())
+    return [*found, *find_alike(counts), *find_rare(counts)]
 
 
 def find_missing_labels(parts: Sequence[LabelledRows]) -> list[Finding]:

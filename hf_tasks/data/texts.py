@@ -51,9 +51,21 @@ def load_columns(
     Raises:
         DataError: something is missing, empty or broken; names the file, and line or row.
     """
+    rows = load_whole(source, columns, key=key)
+    return rows.select_columns(list(dict.fromkeys(columns.values())))
+
+
+def load_whole(
+    source: TableSource | TextTable | HubSource, columns: Mapping[str, str], *, key: str = "data"
+) -> datasets.Dataset:
+    """As load_columns, with all other columns too.
+
+    Raises:
+        DataError: as load_columns.
+    """
     rows = load_text_rows(source, key=key)
     require_columns(columns, rows.column_names, where=source_name(source))
-    return rows.select_columns(list(dict.fromkeys(columns.values())))
+    return rows
 
 
 def require_texts(rows: datasets.Dataset, columns: Mapping[str, str], *, where: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -91,6 +91,38 @@ def load_rgb_fast(image: Mapping[str, Any], *, shorter_side: int) -> np.ndarray:
                 if pixels is not None:
                     return pixels
             return np.array(_to_rgb(opened))
+
+
+class SmallPicture(NamedTuple):
+    """A picture decoded only as far as its likeness needs, and what its file says of it."""
+
+    picture: Image.Image
+    """RGB, upright; of a JPEG the smallest that its file gives that is not smaller than was asked for."""
+    size: tuple[int, int]
+    """(width, height) in the file, pixels."""
+    format: str
+    """Pillow's name of the format."""
+    content: bytes
+    """The file."""
+
+
+def load_small(image: Mapping[str, Any], *, side: int) -> SmallPicture:
+    """Decode a picture as cheaply as still finds every fault that load_rgb would find.
+
+    Args:
+        image: as for load_rgb.
+        side: pixels that are needed of each side.
+
+    Raises:
+        DataError: as load_rgb.
+    """
+    with _refusing_broken(image):
+        content = _read_bytes(image)
+        with Image.open(BytesIO(content)) as opened:
+            size = opened.size
+            if opened.format in JPEG_FORMATS and opened.mode in ("RGB", "L"):
+                opened.draft(opened.mode, (side, side))
+            return SmallPicture(_to_rgb(opened), size, str(opened.format), content)
 
 
 def require_readable(image: Mapping[str, Any]) -> None:

@@ -32,6 +32,7 @@ from hf_tasks.callbacks.interruption import SignalWatch, StopOnSignal
 from hf_tasks.callbacks.pruning import compute_sparsity
 from hf_tasks.callbacks.schedule import RequireRoomForSchedule
 from hf_tasks.callbacks.stopping import training_has_ended
+from hf_tasks.callbacks.trial import Trial, WatchTrial
 from hf_tasks.contract import Splits, Task
 from hf_tasks.errors import Interrupted
 from hf_tasks.recipe import Recipe
@@ -98,8 +99,8 @@ def run(
     return artifacts
 
 
-def check(recipe: Recipe, *, trust_remote_code: bool = False, console: Console | None = None) -> None:
-    """Two steps of everything that run does, in a folder of its own that is removed.
+def check(recipe: Recipe, *, trust_remote_code: bool = False, console: Console | None = None) -> Trial:
+    """Two steps of everything that run does, in a folder of its own that is removed; what they took.
 
     Raises:
         UserError: what run would raise.
@@ -108,11 +109,15 @@ def check(recipe: Recipe, *, trust_remote_code: bool = False, console: Console |
     aside = recipe.output.with_name(f".{recipe.output.name}.check")
     short = replace(recipe, output=aside, training={**recipe.training, **TWO_STEPS})
     task, arguments = task_and_arguments(short)
-    start = _prepare(short, task, arguments)
-    start = replace(start, splits=start.splits.head(2 * arguments.train_batch_size), is_trial=True)
+    whole, trial = _prepare(short, task, arguments), WatchTrial()
+    start = replace(whole, splits=whole.splits.head(2 * arguments.train_batch_size), trial=trial)
     try:
         with SignalWatch():
             _fit(short, start, trust_remote_code=trust_remote_code, console=console or Console())
+            left = Artifacts(aside)
+            if arguments.process_index == 0:
+                task.load_model(left.model)
+        return trial.measured(whole.splits, start.splits, checkpoints=left.checkpoints, model=left.model)
     finally:
         if arguments.process_index == 0:
             shutil.rmtree(aside, ignore_errors=True)
@@ -126,8 +131,8 @@ class _Start:
     arguments: TrainingArguments
     weights: Any
     splits: Splits
-    is_trial: bool = False
-    """Exports before it trains."""
+    trial: WatchTrial | None = None
+    """Set in a trial, which exports before it trains."""
     watch: SignalWatch = field(default_factory=SignalWatch)
 
 
@@ -185,12 +190,11 @@ def _fit(
     artifacts, task, arguments, splits = Artifacts(recipe.output), start.task, start.arguments, start.splits
     set_seed(arguments.seed)
     model = task.build_model(recipe.settings, start.weights, splits)
-    if start.is_trial and recipe.export is not None and arguments.process_index == 0:
+    if start.trial is not None and recipe.export is not None and arguments.process_index == 0:
         try_export(recipe, task, model, splits, formats=recipe.export)
     trainer = task.build_trainer(recipe.settings, model, splits, arguments, trust_remote_code)
     progress = add_callbacks(trainer, recipe, task, console)
-    if not start.is_trial:
-        trainer.add_callback(RequireRoomForSchedule)
+    trainer.add_callback(start.trial or RequireRoomForSchedule)
     if arguments.process_index == 0:
         _write_start(artifacts, recipe, arguments, splits.facts)
     checkpoint = last_complete_checkpoint(artifacts.checkpoints)
@@ -209,7 +213,7 @@ def _fit(
             further["sparsity"] = compute_sparsity(trainer.model, recipe.pruning.layers)
         write_predictions(artifacts, predictions, further)
         try:
-            if recipe.export is not None and not start.is_trial:
+            if recipe.export is not None and start.trial is None:
                 export_trained(
                     recipe,
                     task,

@@ -19,6 +19,7 @@ from hf_tasks.metrics.modules import compute_further, load_further_metrics
 from hf_tasks.tasks.image_classification.calibration import fit_calibration
 from hf_tasks.tasks.image_classification.compare import compare_tables, find_pictures
 from hf_tasks.tasks.image_classification.data import ClassificationSplits, prepare_rows, prepare_splits
+from hf_tasks.tasks.image_classification.examine import examine
 from hf_tasks.tasks.image_classification.export import plan_export
 from hf_tasks.tasks.image_classification.losses import build_loss, per_example_losses
 from hf_tasks.tasks.image_classification.measure import describe_answers
@@ -202,6 +203,7 @@ TASK = Task(
     load_model=TimmWrapperForImageClassification.from_pretrained,
     build_trainer=build_trainer,
     compute_predictions=compute_predictions,
+    examine=examine,
     load_predictor=ClassifierPredictor,
     compare_tables=compare_tables,
     find_pictures=find_pictures,

@@ -16,6 +16,7 @@ from hf_tasks.data.sources import HubSource, TableSource, TextFile, TextTable
 from hf_tasks.tasks.language_model.blocks import CausalBlocks, MaskedBlocks, pack
 from hf_tasks.tasks.language_model.compare import compare_tables
 from hf_tasks.tasks.language_model.data import DocumentSplits, documents_of, prepare_splits
+from hf_tasks.tasks.language_model.examine import examine
 from hf_tasks.tasks.language_model.generation import TEXT_SUFFIXES, TextPredictor, sample_texts
 from hf_tasks.tasks.language_model.model import (
     LanguageModel,
@@ -136,6 +137,7 @@ TASK = Task(
     load_model=load_language_model,
     build_trainer=build_trainer,
     compute_predictions=compute_predictions,
+    examine=examine,
     load_predictor=TextPredictor,
     compare_tables=compare_tables,
     example_columns=ExampleColumns(("block", "text"), None, "loss"),

@@ -109,13 +109,13 @@ def own_gallery_rows(validation: datasets.Dataset) -> np.ndarray:
     """
     is_gallery_N = np.asarray(validation["is_gallery"][:])
     first: dict[str, int] = {}
-    names = _picture_names(validation)
+    names = picture_names(validation)
     for index in np.flatnonzero(is_gallery_N).tolist():
         first.setdefault(names[index], index)
     return np.array([first.get(name, -1) for name in names])
 
 
-def _picture_names(rows: datasets.Dataset) -> list[str]:
+def picture_names(rows: datasets.Dataset) -> list[str]:
     """What tells the picture of a row from others: its path, or else the place of the row."""
     names: list[str] = []
     for chunk in rows.select_columns(["image"]).with_format("arrow")[:].column("image").chunks:

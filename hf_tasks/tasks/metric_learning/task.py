@@ -15,6 +15,7 @@ from hf_tasks.images.backbone import OpenedWeights, open_weights, require_builda
 from hf_tasks.tasks.metric_learning.compare import compare_tables, find_pictures
 from hf_tasks.tasks.metric_learning.data import RetrievalSplits, prepare_splits, prepare_validation
 from hf_tasks.tasks.metric_learning.export import exported_module, plan_export
+from hf_tasks.tasks.metric_learning.examine import examine
 from hf_tasks.tasks.metric_learning.loss_modules import build_loss
 from hf_tasks.tasks.metric_learning.measure import measure_compression
 from hf_tasks.tasks.metric_learning.model import (
@@ -158,6 +159,7 @@ TASK = Task(
     load_model=load_embedder,
     build_trainer=build_trainer,
     compute_predictions=compute_predictions,
+    examine=examine,
     load_predictor=EmbeddingPredictor,
     compare_tables=compare_tables,
     find_pictures=find_pictures,

@@ -33,7 +33,7 @@ def read_labels(rows: datasets.Dataset, column: str, *, where: str) -> np.ndarra
     )
     labels = np.zeros(len(rows), np.float32)
     for row, value in enumerate(rows[column]):
-        label = _label(value)
+        label = label_of(value)
         if label is None:
             unfit.add(f"row {row + 1}: {'nothing' if value is None else shown_text(str(value))}")
         else:
@@ -48,7 +48,8 @@ def is_binary(labels_N: np.ndarray) -> bool:
     return bool(np.isin(labels_N, (0.0, 1.0)).all())
 
 
-def _label(value: object) -> float | None:
+def label_of(value: object) -> float | None:
+    """The label that a cell holds; None where it is neither 0, 1 nor a score between them."""
     try:
         label = WORDS.get(value.strip().lower()) if isinstance(value, str) else None
         label = float(value) if label is None else label  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ from hf_tasks.tasks.siamese.data import (
 )
 from hf_tasks.tasks.siamese.embeddings import TEXT_SUFFIXES, TextEmbedder, load_cutoff
 from hf_tasks.tasks.siamese.export import exported_module, plan_export
+from hf_tasks.tasks.siamese.examine import examine
 from hf_tasks.tasks.siamese.losses import build_loss
 from hf_tasks.tasks.siamese.measure import measure
 from hf_tasks.tasks.siamese.model import (
@@ -169,6 +170,7 @@ TASK = Task(
     load_model=load_pair_model,
     build_trainer=build_trainer,
     compute_predictions=compute_predictions,
+    examine=examine,
     load_predictor=PairPredictor,
     compare_tables=compare_tables,
     example_columns=ExampleColumns(("text_1", "text_2"), "label", "predicted"),

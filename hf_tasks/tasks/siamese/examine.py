@@ -1,0 +1,146 @@
+"""What is wrong with the rows of a recipe, all of it together and before training."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import datasets
+
+from hf_tasks.contract import Examination, Finding, FoundRow, SourceRows
+from hf_tasks.data.cleaning import sample_by_class
+from hf_tasks.data.duplicate_findings import find_duplicates
+from hf_tasks.data.problems import finding_of
+from hf_tasks.data.sources import HubSource, TextTable
+from hf_tasks.data.text_findings import (
+    find_blank,
+    find_cut,
+    find_misread,
+    find_same_texts,
+    normal_text,
+    text_row,
+)
+from hf_tasks.data.texts import load_whole, shown_text
+from hf_tasks.errors import DataError, ModelError
+from hf_tasks.tasks.siamese.data import TEXT_COLUMNS
+from hf_tasks.tasks.siamese.labels import label_of
+from hf_tasks.tasks.siamese.model import open_encoder
+from hf_tasks.tasks.siamese.settings import Settings
+
+SAMPLE_ROWS = 20_000
+IMBALANCE = 10
+
+Texts = tuple[str | None, ...]
+
+
+def examine(settings: Settings, everything: bool, seed: int) -> Examination:
+    """Look at the texts and labels of a sample, or of all rows."""
+    findings, sources = list[Finding](), dict[str, SourceRows]()
+    rows, texts, labels = list[FoundRow](), list[Texts](), list[float | None]()
+    for section, source in _sections(settings).items():
+        try:
+            loaded = load_whole(source, _columns(settings), key=f"data.{section}")
+        except DataError as error:
+            findings.append(finding_of(error, kind=f"data.{section} cannot be used"))
+            continue
+        limit = len(loaded) if everything else SAMPLE_ROWS
+        places = sample_by_class([None] * len(loaded), limit=limit, seed=seed)
+        sources[section] = SourceRows(loaded, places)
+        found = list(_texts_and_labels(loaded.select(places), settings))
+        texts += [of_row for of_row, _ in found]
+        labels += [label for _, label in found]
+        rows += [text_row(section, place + 1, of) for place, (of, _) in zip(places, found, strict=True)]
+    findings += [*find_blank(rows, texts), *find_misread(rows, texts)]
+    has_labels = "label" in settings.data.columns.named()
+    if has_labels:
+        findings += [*_find_unfit(rows, labels), *find_same_texts(rows, texts), *_find_one_sided(labels)]
+    contents = [_content(of_row) for of_row in texts]
+    findings += find_duplicates(rows, contents, labels if has_labels else None, what="pairs")
+    findings += [*_find_shared(rows, texts), *_find_cut(settings, rows, texts)]
+    return Examination(findings, sources)
+
+
+def _sections(settings: Settings) -> dict[str, TextTable | HubSource]:
+    named = {"train": settings.data.train, "validation": settings.data.validation}
+    return {section: source for section, source in named.items() if not isinstance(source, float)}
+
+
+def _columns(settings: Settings) -> dict[str, str]:
+    return {f"data.columns.{part}": name for part, name in settings.data.columns.named().items()}
+
+
+def _texts_and_labels(rows: datasets.Dataset, settings: Settings) -> Iterator[tuple[Texts, float | None]]:
+    """The texts and the label of each row; no label where its cell holds none that fits."""
+    named = settings.data.columns.named()
+    texts = [rows[named[part]][:] for part in TEXT_COLUMNS if part in named]
+    labels = rows[named["label"]][:] if "label" in named else [None] * len(rows)
+    for *of_row, label in zip(*texts, labels, strict=True):
+        yield tuple(None if text is None else str(text) for text in of_row), label_of(label)
+
+
+def _content(texts: Texts) -> tuple[str, ...] | None:
+    """What makes two rows the same: their texts as normal_text; which comes first plays no part in a pair."""
+    normal = [normal_text(text) for text in texts if text is not None and text.strip()]
+    if len(normal) < len(texts):
+        return None
+    return tuple(sorted(normal) if len(normal) == 2 else normal)
+
+
+def _find_unfit(rows: Sequence[FoundRow], labels: Sequence[float | None]) -> list[Finding]:
+    found = tuple(
+        replace(row, is_left_out=True) for row, label in zip(rows, labels, strict=True) if label is None
+    )
+    kind = "labels that are neither 0, 1 nor a score between"
+    return [Finding("error", kind, "mend them, or remove the rows", found)] if found else []
+
+
+def _find_one_sided(labels: Sequence[float | None]) -> list[Finding]:
+    """Labels 0 and 1 of which one is far more common."""
+    counts = Counter(label for label in labels if label is not None)
+    if not set(counts) <= {0.0, 1.0} or len(counts) < 2:
+        return []
+    largest, smallest = max(counts.values()), min(counts.values())
+    if largest < IMBALANCE * smallest:
+        return []
+    kind = f"one label is {largest // smallest} times as common as the other"
+    example = ", ".join(f"{label:g}: {count}" for label, count in sorted(counts.items()))
+    return [Finding("warning", kind, "look at average precision, not accuracy", examples=(example,))]
+
+
+def _find_shared(rows: Sequence[FoundRow], texts: Sequence[Texts]) -> list[Finding]:
+    """Texts of a validation source that training rows have too, each once."""
+    trained = {
+        normal_text(text)
+        for row, of_row in zip(rows, texts, strict=True)
+        if row.section == "train"
+        for text in of_row
+        if text
+    }
+    shared: Mapping[str, str] = {
+        normal_text(text): text
+        for row, of_row in zip(rows, texts, strict=True)
+        if row.section != "train"
+        for text in of_row
+        if text and normal_text(text) in trained
+    }
+    examples = tuple(shown_text(text) for text in shared.values())
+    advice = "the figures tell less of new texts; `validation: 0.2` keeps each text on one side"
+    kind = "texts to train on and to measure on, in other pairs"
+    return [Finding("warning", kind, advice, examples=examples)] if examples else []
+
+
+def _find_cut(settings: Settings, rows: Sequence[FoundRow], texts: Sequence[Texts]) -> list[Finding]:
+    """Rows with a text above what the encoder reads; new embeddings have no tokenizer before training."""
+    if settings.model.name is None:
+        return []
+    try:
+        encoder = open_encoder(settings.model)
+    except ModelError:  # which the trial tells
+        return []
+    limit, tokenizer = (None, None) if encoder is None else (encoder.max_seq_length, encoder.tokenizer)
+    if limit is None or not callable(tokenizer):
+        return []
+    lengths = []
+    for of_row in texts:
+        encoded = tokenizer([text or "" for text in of_row], truncation=False, verbose=False)["input_ids"]
+        lengths.append(max(map(len, encoded)))
+    return find_cut(rows, lengths, limit)
