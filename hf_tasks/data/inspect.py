@@ -66,18 +66,53 @@ def require_pictures(
     unreadable = Findings(f"{where}: pictures that cannot be decoded", "mend them, or remove their rows")
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         sizes, digest = _inspect_files(rows, pool, missing, empty)
-        verified = Path(huggingface_hub.constants.HF_HOME) / "hf_tasks" / "verified" / digest
+        verified = _verified(digest)
         if missing.count + empty.count == 0 and verified.exists():
             return sizes
         _decode_all(rows, sizes, pool, require_readable, unreadable)
     problems = [str(findings) for findings in (missing, empty, unreadable) if findings.count]
     if problems:
         raise DataError("\n".join(problems))
+    _remember(verified)
+    return sizes
+
+
+def picture_problems(rows: datasets.Dataset, require_readable: RequireReadable) -> dict[int, str]:
+    """By place, from 0, what is wrong with pictures; the arguments are those of require_pictures."""
+
+    def ask(batch: list[Row]) -> list[str]:
+        images = [row["image"] for row in batch]
+        return [_picture_facts(image).problem or _decoding_error(image, require_readable) for image in images]
+
+    problems: dict[int, str] = {}
+    place = 0
+    with (
+        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        slow_progress("Decoding each picture once", len(rows)) as advance,
+    ):
+        for batch, found in _map_batches(pool, ask, _batches(rows)):
+            problems |= {place + offset: problem for offset, problem in enumerate(found) if problem}
+            place += len(batch)
+            advance(len(batch))
+    return problems
+
+
+def remember_readable(rows: datasets.Dataset) -> None:
+    """Spare require_pictures the decoding of rows that picture_problems found nothing wrong with."""
+    ignored = Findings("", "")
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        _remember(_verified(_inspect_files(rows, pool, ignored, ignored)[1]))
+
+
+def _verified(digest: str) -> Path:
+    return Path(huggingface_hub.constants.HF_HOME) / "hf_tasks" / "verified" / digest
+
+
+def _remember(verified: Path) -> None:
     # Only a saving of time: where the folder cannot be written, the next run decodes again.
     with suppress(OSError):
         verified.parent.mkdir(parents=True, exist_ok=True)
         verified.touch()
-    return sizes
 
 
 def _inspect_files(

@@ -5,7 +5,7 @@ Axes: N rows, C classes, M memberships (a row and one of its classes).
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NoReturn
@@ -107,6 +107,41 @@ def read_labels(rows: datasets.Dataset, columns: Sequence[str] | str, *, where: 
     rows_M = np.concatenate([np.flatnonzero(present_N) for present_N in present_CN])
     classes_M = np.repeat(np.arange(len(class_names)), [present_N.sum() for present_N in present_CN])
     return Memberships(rows_M, pa.array(class_names).take(pa.array(classes_M)), class_names)
+
+
+def unusable_labels(
+    rows: datasets.Dataset,
+    columns: Sequence[str] | str,
+    column: str,
+    class_names: Collection[str] | None = None,
+    *,
+    where: str,
+) -> dict[int, str]:
+    """By place, from 0, why the label of a row cannot be used: it is missing, or of none of the classes.
+
+    Args:
+        rows: what load_rows returned.
+        columns: as for read_labels; empty for one class per row.
+        column: of the class, then.
+        class_names: classes there are; None takes all that occur.
+        where: section and source, for messages.
+
+    Raises:
+        DataError: as read_label and read_labels, but for rows without a label.
+    """
+    pairs: Iterable[tuple[int, str | None]]
+    if columns:
+        memberships = read_labels(rows, columns, where=where)
+        pairs = zip(memberships.rows_M.tolist(), memberships.names_M.to_pylist(), strict=True)
+    else:
+        pairs = enumerate(label_texts(rows, column, where=where).to_pylist())
+    reasons = {}
+    for place, name in pairs:
+        if name is None:
+            reasons[place] = "no label"
+        elif class_names is not None and name not in class_names:
+            reasons[place] = f"label {name!r}, which no training row has"
+    return reasons
 
 
 def require_distinct_names(class_names: Sequence[str], *, where: str) -> None:

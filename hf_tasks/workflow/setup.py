@@ -1,7 +1,8 @@
 """What training and measuring a run have in common: its task, arguments, callbacks and tables."""
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from rich.console import Console
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
-from hf_tasks.artifacts import Artifacts, write_json
+from hf_tasks.artifacts import Artifacts, read_json, write_json
 from hf_tasks.callbacks.checkpoints import KeepCheckpoints
 from hf_tasks.callbacks.history import LogBeforePauses
 from hf_tasks.callbacks.predictions import save_table
@@ -90,3 +91,12 @@ def write_predictions(artifacts: Artifacts, predictions: Predictions, further: M
     save_table(predictions.table, artifacts.predictions)
     for name, table in predictions.further_tables.items():
         save_table(table, artifacts.folder / f"{name}.csv")
+
+
+def show_skipped(artifacts: Artifacts, say: Callable[[str], None]) -> None:
+    """Say how many rows a run did without, and where each stands with its reason."""
+    skipped = read_json(artifacts.data).get("skipped", [])
+    if skipped and os.environ.get("RANK", "0") == "0":
+        counts = Counter(row["section"] for row in skipped)
+        parts = " and ".join(f"{count} of data.{section}" for section, count in counts.items())
+        say(f"skipped: {parts}, which cannot be used; {artifacts.data} lists them with the reasons")

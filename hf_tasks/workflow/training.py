@@ -41,7 +41,7 @@ from hf_tasks.workflow.exporting import export_trained, try_export
 from hf_tasks.workflow.folders import require_output
 from hf_tasks.workflow.page import write_run_report
 from hf_tasks.workflow.publishing import push, write_run_card
-from hf_tasks.workflow.setup import add_callbacks, task_and_arguments, write_predictions
+from hf_tasks.workflow.setup import add_callbacks, show_skipped, task_and_arguments, write_predictions
 from hf_tasks.workflow.tracking import Trackers, require_trackers
 
 TWO_STEPS = {
@@ -94,6 +94,7 @@ def run(
             _fit(recipe, start, trust_remote_code=trust_remote_code, console=console, trackers=trackers)
     except Interrupted as stop:
         raise _with_the_way_on(stop, artifacts, arguments) from None
+    show_skipped(artifacts, say)
     if recipe.hub is not None and arguments.process_index == 0:
         console.print(f"uploaded: {push(artifacts.folder, recipe.hub.repo)}", markup=False, soft_wrap=True)
     return artifacts

@@ -15,9 +15,17 @@ import pyarrow as pa
 
 from hf_tasks.data.folders import list_class_folders
 from hf_tasks.data.inspect import require_pictures
-from hf_tasks.data.labels import Memberships, encode, read_label, read_labels, require_distinct_names
+from hf_tasks.data.labels import (
+    Memberships,
+    encode,
+    read_label,
+    read_labels,
+    require_distinct_names,
+    unusable_labels,
+)
 from hf_tasks.data.load import load_rows
 from hf_tasks.data.problems import Problems
+from hf_tasks.data.skipping import without_bad_pictures
 from hf_tasks.data.sources import FolderSource, Source, source_name
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import require_readable
@@ -91,11 +99,21 @@ def prepare_splits(settings: Settings) -> ClassificationSplits:
         DataError: rows, labels or pictures are not usable; all problems of both splits together.
     """
     data, is_multilabel = settings.data, settings.data.columns.labels is not None
-    sources: dict[str, Source] = {"data.train": data.train}
-    if not isinstance(data.validation, float):
-        sources["data.validation"] = data.validation
     problems = Problems()
-    read = [_read(source, data.columns, key=key, problems=problems) for key, source in sources.items()]
+    skipped = list[dict[str, Any]]() if settings.on_bad_example == "skip" else None
+    read = [_read(data.train, data.columns, key="data.train", problems=problems, skipped=skipped)]
+    if not isinstance(data.validation, float):
+        known = None if read[0] is None else read[0].memberships.class_names
+        read.append(
+            _read(
+                data.validation,
+                data.columns,
+                key="data.validation",
+                problems=problems,
+                skipped=skipped,
+                class_names=known,
+            )
+        )
     parts = [part for part in read if part is not None]
     class_names: tuple[str, ...] = ()
     # Without the training rows nothing can be said of the classes of others.
@@ -111,12 +129,18 @@ def prepare_splits(settings: Settings) -> ClassificationSplits:
         train, validation = train.part(~is_validation_N), train.part(is_validation_N)
     else:
         [validation] = others
-    facts = _facts(settings, train, validation, class_names)
+    facts = {**_facts(settings, train, validation, class_names), "skipped": skipped or []}
     return ClassificationSplits(train.rows, validation.rows, class_names, is_multilabel, facts)
 
 
 def prepare_rows(
-    source: Source, columns: Columns, *, class_names: Sequence[str], is_multilabel: bool, key: str = "data"
+    source: Source,
+    columns: Columns,
+    *,
+    class_names: Sequence[str],
+    is_multilabel: bool,
+    key: str = "data",
+    skips: bool = False,
 ) -> datasets.Dataset:
     """Rows of another source, labelled with the classes of a model that is trained already.
 
@@ -126,6 +150,7 @@ def prepare_rows(
         class_names: the model's classes, in the order of their numbers.
         is_multilabel: whether the model is for several classes per picture.
         key: recipe section of the source, for messages.
+        skips: leave out rows that cannot be used.
 
     Returns:
         Rows with the columns that ClassificationSplits describes.
@@ -137,18 +162,37 @@ def prepare_rows(
         wanted = "labels" if is_multilabel else "label"
         raise DataError(f"data.columns: the model was trained with `{wanted}`; name the column as `{wanted}`")
     problems = Problems()
-    part = _read(source, columns, key=key, problems=problems)
+    skipped = list[dict[str, Any]]() if skips else None
+    part = _read(source, columns, key=key, problems=problems, skipped=skipped, class_names=class_names)
     _note_unknown([] if part is None else [part], class_names, problems)
     problems.raise_all()
     assert part is not None
     return _label(part, class_names, is_multilabel=is_multilabel).rows
 
 
-def _read(source: Source, columns: Columns, *, key: str, problems: Problems) -> _Part | None:
-    """The rows of a source with classes and sizes; None where its problems leave no rows or classes."""
+def _read(
+    source: Source,
+    columns: Columns,
+    *,
+    key: str,
+    problems: Problems,
+    skipped: list[dict[str, Any]] | None,
+    class_names: Sequence[str] | None = None,
+) -> _Part | None:
+    """The rows of a source with classes and sizes; None where its problems leave no rows or classes.
+
+    Rows that cannot be used, such as those of other classes than the ones given, are put into `skipped`
+    where it is a list, instead of being problems.
+    """
     where, part = f"{key} ({source_name(source)})", None
     with problems.noted():
         rows = load_rows(source, key=key, image_column=columns.image)
+        if skipped is not None:
+            column = _label_column(source, columns)
+            reasons = unusable_labels(rows, columns.labels or [], column, class_names, where=where)
+            section = key.removeprefix("data.")
+            rows, more = without_bad_pictures(rows, reasons, require_readable, section=section)
+            skipped += more
         with problems.noted():
             part = _Part(where, rows, _memberships(rows, source, columns, where=where, problems=problems))
         sizes_N = require_pictures(rows, require_readable, where=where)
@@ -161,9 +205,12 @@ def _memberships(
 ) -> Memberships:
     if columns.labels is not None:
         return read_labels(rows, columns.labels, where=where)
-    # A class folder's name is its label, whatever the column is called in a table beside it.
-    column = "label" if isinstance(source, FolderSource) else columns.label
-    return read_label(rows, column, where=where, problems=problems)
+    return read_label(rows, _label_column(source, columns), where=where, problems=problems)
+
+
+def _label_column(source: Source, columns: Columns) -> str:
+    """A class folder's name is its label, whatever the column is called in a table beside it."""
+    return "label" if isinstance(source, FolderSource) else columns.label
 
 
 def _note_unknown(parts: Sequence[_Part], class_names: Sequence[str], problems: Problems) -> None:
@@ -236,7 +283,6 @@ def _facts(
             for name, source in sources.items()
             if isinstance(source, FolderSource)
         },
-        "skipped": [],
         "fingerprint": _fingerprint((train, validation), class_names),
     }
 

@@ -103,6 +103,9 @@ class Settings(Section):
     """The sections of an image classification recipe."""
 
     data: Data
+    on_bad_example: Literal["error", "skip"] = Field(
+        "error", description="Rows that cannot be used: refuse them, or leave them out and list them."
+    )
     model: Model
     augmentation: str = Field("light", description="none, light, medium, hard, or the path of a YAML file.")
     loss: Loss | None = Field(

@@ -98,6 +98,7 @@ def rows_for(
         class_names=class_names,
         is_multilabel=is_multilabel,
         key="data.validation" if source is None else "data",
+        skips=source is None and settings.on_bad_example == "skip",
     )
     return ClassificationSplits(None, rows, class_names, is_multilabel, {})
 

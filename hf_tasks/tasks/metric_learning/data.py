@@ -15,9 +15,17 @@ import pyarrow.compute as pc
 
 from hf_tasks.data.columns import require_columns
 from hf_tasks.data.inspect import require_pictures
-from hf_tasks.data.labels import Memberships, encode, read_label, read_labels, sort_class_names
+from hf_tasks.data.labels import (
+    Memberships,
+    encode,
+    read_label,
+    read_labels,
+    sort_class_names,
+    unusable_labels,
+)
 from hf_tasks.data.load import load_rows
 from hf_tasks.data.problems import Problems
+from hf_tasks.data.skipping import without_bad_pictures
 from hf_tasks.data.sources import FolderSource, Source, source_name
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import require_readable
@@ -69,7 +77,7 @@ def prepare_splits(settings: Settings) -> RetrievalSplits:
     """
     data = settings.data
     sources = {"data.train": data.train, **_validation_sources(settings)}
-    parts = _inspect(sources, data.columns)
+    parts, skipped = _inspect(sources, settings)
     train = parts.pop("data.train")
     class_names = train.memberships.class_names
     if len(class_names) < 2:
@@ -80,6 +88,7 @@ def prepare_splits(settings: Settings) -> RetrievalSplits:
     validation, validation_names = _join_validation(parts, data.columns)
     train_rows = _labelled(train, class_names, where="data.train")
     facts = _facts(sources, train, parts, class_names=class_names, validation=validation)
+    facts["skipped"] = skipped
     if settings.batches is not None:
         few = [
             name
@@ -97,7 +106,7 @@ def prepare_validation(settings: Settings, source: Source | None) -> RetrievalSp
         DataError: as prepare_splits.
     """
     sources = _validation_sources(settings) if source is None else {"data.validation": source}
-    parts = _inspect(sources, settings.data.columns)
+    parts, _ = _inspect(sources, settings)
     validation, names = _join_validation(parts, settings.data.columns)
     return RetrievalSplits(None, validation, (), names, {})
 
@@ -132,15 +141,22 @@ def _validation_sources(settings: Settings) -> dict[str, Source]:
     return {key: source for key, source in found.items() if source is not None}
 
 
-def _inspect(sources: Mapping[str, Source], columns: Columns) -> dict[str, _Part]:
-    """Rows of each source with labels and sizes; problems of all are raised together."""
-    parts, problems = {}, Problems()
+def _inspect(
+    sources: Mapping[str, Source], settings: Settings
+) -> tuple[dict[str, _Part], list[dict[str, Any]]]:
+    """Rows of each source with labels and sizes, and those skipped; all problems are raised together."""
+    columns, parts, problems, skipped = settings.data.columns, {}, Problems(), list[dict[str, Any]]()
     for key, source in sources.items():
         where = f"{key} ({source_name(source)})"
         # A class folder's name is its label, whatever the column is called in a table beside it.
         column = "label" if isinstance(source, FolderSource) else columns.label
         with problems.noted():
             rows = load_rows(source, key=key, image_column=columns.image)
+            if settings.on_bad_example == "skip":
+                reasons = unusable_labels(rows, [], column, where=where)
+                section = key.removeprefix("data.")
+                rows, more = without_bad_pictures(rows, reasons, require_readable, section=section)
+                skipped += more
             memberships = None
             with problems.noted():
                 memberships = read_label(rows, column, where=where, problems=problems)
@@ -148,7 +164,7 @@ def _inspect(sources: Mapping[str, Source], columns: Columns) -> dict[str, _Part
             if memberships is not None:
                 parts[key] = _Part(rows, memberships, sizes_N)
     problems.raise_all()
-    return parts
+    return parts, skipped
 
 
 def _join_validation(
@@ -283,6 +299,5 @@ def _facts(
             "classes_not_in_training": sorted(unseen),
         },
         "sources": {key.removeprefix("data."): source.model_dump() for key, source in sources.items()},
-        "skipped": [],
         "fingerprint": digest.hexdigest(),
     }

@@ -207,6 +207,9 @@ class Settings(Section):
     """The sections of a metric-learning recipe."""
 
     data: Data
+    on_bad_example: Literal["error", "skip"] = Field(
+        "error", description="Rows that cannot be used: refuse them, or leave them out and list them."
+    )
     model: Model
     augmentation: str = Field("light", description="none, light, medium, hard, or the path of a YAML file.")
     loss: Loss = ArcFace()

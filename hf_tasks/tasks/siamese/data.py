@@ -13,10 +13,11 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from hf_tasks.data.skipping import without_rows
 from hf_tasks.data.sources import HubSource, TableSource, TextTable, source_name
-from hf_tasks.data.texts import arrow_column, load_columns, require_texts
+from hf_tasks.data.texts import arrow_column, blank_rows, load_columns, require_texts
 from hf_tasks.errors import DataError
-from hf_tasks.tasks.siamese.labels import is_binary, read_labels
+from hf_tasks.tasks.siamese.labels import is_binary, label_of, read_labels
 from hf_tasks.tasks.siamese.settings import Columns, Settings
 from hf_tasks.tasks.siamese.split import grouped_split
 
@@ -59,13 +60,17 @@ def prepare_splits(settings: Settings) -> PairSplits:
         DataError: rows, texts or labels are not usable, or do not fit the loss.
     """
     data = settings.data
-    whole = prepare_rows(data.train, data.columns, key="data.train")
+    skipped = list[dict[str, Any]]() if settings.on_bad_example == "skip" else None
+    whole = prepare_rows(data.train, data.columns, key="data.train", skipped=skipped)
     kind = kind_of(whole)
     facts: dict[str, Any] = {"kind": kind}
     if isinstance(data.validation, float):
         train, validation, facts["split"] = _split(whole, data.validation, data.split_seed)
     else:
-        train, validation = whole, prepare_rows(data.validation, data.columns, key="data.validation")
+        train, validation = (
+            whole,
+            prepare_rows(data.validation, data.columns, key="data.validation", skipped=skipped),
+        )
         _require_same_kind(kind, validation)
     loss = settings.loss.name if settings.loss is not None else default_loss(kind)
     if kind == "labels":
@@ -80,15 +85,22 @@ def prepare_splits(settings: Settings) -> PairSplits:
             for name, source in (("train", data.train), ("validation", data.validation))
             if not isinstance(source, float)
         },
+        "skipped": skipped or [],
         "fingerprint": _fingerprint((train, validation)),
     }
     return PairSplits(train, validation, kind, facts)
 
 
 def prepare_rows(
-    source: TableSource | TextTable | HubSource, columns: Columns, *, key: str = "data"
+    source: TableSource | TextTable | HubSource,
+    columns: Columns,
+    *,
+    key: str = "data",
+    skipped: list[dict[str, Any]] | None = None,
 ) -> datasets.Dataset:
     """The rows of a source with the columns that PairSplits describes.
+
+    Rows that cannot be used are put into `skipped`, where it is given, instead of being refused.
 
     Raises:
         DataError: rows, texts or labels are not usable.
@@ -97,11 +109,26 @@ def prepare_rows(
     rows = load_columns(source, {f"data.columns.{part}": name for part, name in named.items()}, key=key)
     where = f"{key} ({source_name(source)})"
     texts = {part: named[part] for part in TEXT_COLUMNS if part in named}
+    if skipped is not None:
+        reasons = _unusable(rows, list(texts.values()), named.get("label"))
+        rows, more = without_rows(rows, reasons, section=key.removeprefix("data."))
+        skipped += more
     require_texts(rows, {f"data.columns.{part}": name for part, name in texts.items()}, where=where)
     prepared = {part: arrow_column(rows, name).cast(pa.string()) for part, name in texts.items()}
     if "label" in named:
         prepared["label"] = pa.chunked_array([read_labels(rows, named["label"], where=where)])
     return datasets.Dataset(pa.table(prepared))
+
+
+def _unusable(rows: datasets.Dataset, texts: Sequence[str], label: str | None) -> dict[int, str]:
+    """By place, from 0, why a row cannot be used."""
+    reasons: dict[int, str] = {}
+    for place, value in enumerate(rows[label][:] if label is not None else ()):
+        if label_of(value) is None:
+            reasons[place] = f"label {value!r}" if value else "no label"
+    for column in texts:
+        reasons |= {place: f"no text in column '{column}'" for place in blank_rows(rows, column)}
+    return reasons
 
 
 def kind_of(rows: datasets.Dataset) -> Kind:

@@ -154,6 +154,9 @@ class Settings(Section):
     arguments_library: ClassVar[str] = "sentence_transformers"
 
     data: Data
+    on_bad_example: Literal["error", "skip"] = Field(
+        "error", description="Rows that cannot be used: refuse them, or leave them out and list them."
+    )
     model: Model
     loss: Loss | None = Field(
         None, description="Left out: cosent for labelled pairs, multiple-negatives for others."

@@ -95,7 +95,8 @@ def rows_for(
     chosen = source or settings.data.validation
     if isinstance(chosen, float):
         return replace(prepare_splits(settings), train=None)
-    rows = prepare_rows(chosen, settings.data.columns)
+    skips = source is None and settings.on_bad_example == "skip"
+    rows = prepare_rows(chosen, settings.data.columns, skipped=[] if skips else None)
     return PairSplits(None, rows, kind_of(rows))
 
 
