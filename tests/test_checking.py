@@ -7,6 +7,8 @@ import pytest
 from conftest import run_program
 from planted_faults import EXPECTED, write_planted
 
+from hf_tasks.data.labels import UNSEEN
+
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
@@ -105,3 +107,41 @@ def test_all_mistakes_of_a_recipe_are_one_finding_of_the_document(tmp_path):
     assert finding["kind"] == "mistakes in the recipe"
     assert any("recipe.yaml:2: modle: unknown key" in line for line in finding["examples"])
     assert any("recipe.yaml:3: output: found a list" in line for line in finding["examples"])
+
+
+def test_rows_that_cannot_be_used_are_skipped_where_the_recipe_says_so_and_never_in_silence(planted):
+    overrides = ["on_bad_example=skip", "output=skipping", "training.max_steps=2"]
+    # Spellings that look alike are no faults of single rows.
+    for name in ("train", "validation"):
+        table = (
+            (planted[0] / f"{name}.csv").read_text().replace(" class1", "class1").replace("class1 ", "class1")
+        )
+        (planted[0] / f"spelt_{name}.csv").write_text(table)
+        overrides.append(f"data.{name}={{table: spelt_{name}.csv, images: pictures}}")
+
+    done = run_program("train", "recipe.yaml", *overrides, folder=planted[0])
+
+    assert done.returncode == 0, done.stderr
+    assert "skipped: 5 of data.train and 1 of data.validation, which cannot be used" in done.stdout
+    data = json.loads((planted[0] / "skipping/data.json").read_text())
+    reasons = {(row["section"], row["row"]): row["reason"] for row in data["skipped"]}
+    assert list(reasons) == [*(("train", row) for row in (19, 21, 22, 23, 24)), ("validation", 8)]
+    assert reasons["train", 19] == "no label"
+    assert reasons["train", 22] == "no content"
+    assert reasons["train", 23].endswith("the file is cut off")
+    assert reasons["validation", 8] == "label 'class9', which no training row has"
+    assert (data["train"]["rows"], data["validation"]["rows"]) == (31, 8)
+    again = run_program("evaluate", "skipping", "--out", "again", folder=planted[0])
+    assert again.returncode == 0, again.stderr
+
+
+def test_faults_that_are_skipped_are_no_errors_of_the_check(planted):
+    done = run_program("check", "clean/recipe.yaml", "data.train.table=train.csv", "on_bad_example=skip",
+                       "data.validation.table=clean/validation.csv", "--json", folder=planted[0])  # fmt: skip
+
+    severities = {finding["kind"]: finding["severity"] for finding in json.loads(done.stdout)["findings"]}
+    assert severities["rows without a label"] == "warning"
+    assert severities["pictures that cannot be decoded"] == "warning"
+    assert [kind for kind, severity in severities.items() if severity == "error"] == [
+        f"labels that differ from a class only in {UNSEEN}"
+    ]

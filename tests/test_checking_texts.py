@@ -1,0 +1,114 @@
+"""The check of recipes for texts: planted faults are found, and the cleaned copy trains."""
+
+import csv
+import json
+
+import pytest
+from conftest import run_program
+
+PAIRS = """\
+task: siamese
+output: runs/pairs
+data: {train: {table: train.csv}, validation: {table: validation.csv}}
+model: {static: {embedding_size: 8, vocab_size: 300}}
+training: {max_steps: 2, per_device_train_batch_size: 4, use_cpu: true}
+"""
+LANGUAGE = """\
+task: language-model
+output: runs/words
+data: {train: {text: train.txt}, validation: {text: validation.txt}}
+model: {from_scratch: {hidden_size: 16, layers: 1, heads: 2, block_size: 16, vocab_size: 300}}
+training: {max_steps: 2, per_device_train_batch_size: 2, use_cpu: true}
+"""
+
+
+def told(document: dict) -> dict[tuple[str, str], list[str]]:
+    return {
+        (finding["severity"], finding["kind"]): [f"{row['section']} {row['row']}" for row in finding["rows"]]
+        or finding["examples"]
+        for finding in document["findings"]
+    }
+
+
+def write_pairs(folder) -> None:
+    rows = {
+        "train": [(f"day {n} of rain", f"{n} wet days", str(n % 2)) for n in range(1, 9)],
+        "validation": [(f"night {n} of snow", f"{n} cold nights", str(n % 2)) for n in range(1, 7)],
+    }
+    rows["train"] += [
+        ("sun", " ", "1"), ("sun", "shine", "2"), ("sun", "shines", ""), ("Fog", "fog ", "1"),
+        ("3 WET  days", "day 3 of rain", "1"), ("day 4 of rain", "4 wet days", "1"),
+        ("night 1 of snow", "1 cold nights", "1"), ("cafÃ©", "coffee", "1"),
+    ]  # fmt: skip
+    rows["validation"] += [("day 8 of rain", "a new text", "1")]
+    for name, table in rows.items():
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("text_1", "text_2", "label"), *table])
+    (folder / "recipe.yaml").write_text(PAIRS)
+
+
+def write_documents(folder) -> None:
+    lines = [f"the {n}th day had {n % 3} hours of rain and {n % 7} of sun" for n in range(60)]
+    (folder / "train.txt").write_text("\n".join([*lines, lines[3].upper(), "cafÃ© au lait", "held out 5"]))
+    (folder / "validation.txt").write_text("\n".join(f"Held  out {n}" for n in range(40)))
+    (folder / "recipe.yaml").write_text(LANGUAGE)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    write_pairs(folder)
+    return folder, run_program("check", "recipe.yaml", "--fix", "clean", "--json", folder=folder)
+
+
+def test_every_planted_fault_of_pairs_is_found(pairs):
+    found = told(json.loads(pairs[1].stdout))
+
+    assert found == {
+        ("error", "rows without a text"): ["train 9"],
+        ("error", "labels that are neither 0, 1 nor a score between"): ["train 10", "train 11"],
+        ("warning", "texts that were decoded wrongly"): ["train 16"],
+        ("warning", "pairs of one and the same text"): ["train 12"],
+        ("warning", "the same pairs with different labels"): ["train 4", "train 14"],
+        ("warning", "the same pairs to train on and to measure on"): ["train 15"],
+        ("warning", "pairs that stand there again"): ["train 13"],
+        ("warning", "texts to train on and to measure on, in other pairs"): [
+            "'night 1 of snow'", "'1 cold nights'", "'day 8 of rain'",
+        ],
+    }  # fmt: skip
+    assert json.loads(pairs[1].stdout)["needs"]["steps"] == 2
+    assert pairs[1].returncode == 2
+
+
+def test_the_cleaned_pairs_train(pairs):
+    done = run_program("train", "clean/recipe.yaml", folder=pairs[0])
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads((pairs[0] / "runs/pairs/data.json").read_text())["train"]["rows"] == 16 - 7
+
+
+def test_pairs_that_cannot_be_used_are_skipped_where_the_recipe_says_so(pairs):
+    done = run_program("train", "recipe.yaml", "on_bad_example=skip", "output=skipping", folder=pairs[0])
+
+    assert done.returncode == 0, done.stderr
+    assert "skipped: 3 of data.train, which cannot be used" in done.stdout
+    skipped = json.loads((pairs[0] / "skipping/data.json").read_text())["skipped"]
+    assert [(row["row"], row["reason"]) for row in skipped] == [
+        (9, "no text in column 'text_2'"), (10, "label '2'"), (11, "no label"),
+    ]  # fmt: skip
+
+
+def test_planted_faults_of_documents_are_found_and_the_cleaned_copy_trains(tmp_path):
+    write_documents(tmp_path)
+
+    checked = run_program("check", "recipe.yaml", "--fix", "clean", "--json", folder=tmp_path)
+    trained = run_program("train", "clean/recipe.yaml", folder=tmp_path)
+
+    assert told(json.loads(checked.stdout)) == {
+        ("warning", "texts that were decoded wrongly"): ["train 62"],
+        ("warning", "the same documents to train on and to measure on"): ["train 63"],
+        ("warning", "documents that stand there again"): ["train 61"],
+    }
+    assert checked.returncode == 0
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads((tmp_path / "runs/words/data.json").read_text())["train"]["rows"] == 61
