@@ -9,6 +9,8 @@ from planted_faults import EXPECTED, write_planted
 
 from hf_tasks.data.labels import UNSEEN
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):

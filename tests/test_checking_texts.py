@@ -21,6 +21,8 @@ model: {from_scratch: {hidden_size: 16, layers: 1, heads: 2, block_size: 16, voc
 training: {max_steps: 2, per_device_train_batch_size: 2, use_cpu: true}
 """
 
+pytestmark = pytest.mark.slow
+
 
 def told(document: dict) -> dict[tuple[str, str], list[str]]:
     return {
