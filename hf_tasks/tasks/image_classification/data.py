@@ -6,6 +6,7 @@ Axes: N rows, C classes, M memberships (a row and one of its classes).
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,19 +102,11 @@ def prepare_splits(settings: Settings) -> ClassificationSplits:
     data, is_multilabel = settings.data, settings.data.columns.labels is not None
     problems = Problems()
     skipped = list[dict[str, Any]]() if settings.on_bad_example == "skip" else None
-    read = [_read(data.train, data.columns, key="data.train", problems=problems, skipped=skipped)]
+    read_part = partial(_read, columns=data.columns, problems=problems, skipped=skipped)
+    read = [read_part(data.train, key="data.train")]
     if not isinstance(data.validation, float):
         known = None if read[0] is None else read[0].memberships.class_names
-        read.append(
-            _read(
-                data.validation,
-                data.columns,
-                key="data.validation",
-                problems=problems,
-                skipped=skipped,
-                class_names=known,
-            )
-        )
+        read.append(read_part(data.validation, key="data.validation", class_names=known))
     parts = [part for part in read if part is not None]
     class_names: tuple[str, ...] = ()
     # Without the training rows nothing can be said of the classes of others.
