@@ -14,8 +14,8 @@ from hf_tasks.images.augmentation import require_augmentation
 from hf_tasks.images.backbone import OpenedWeights, open_weights, require_buildable
 from hf_tasks.tasks.metric_learning.compare import compare_tables, find_pictures
 from hf_tasks.tasks.metric_learning.data import RetrievalSplits, prepare_splits, prepare_validation
-from hf_tasks.tasks.metric_learning.export import exported_module, plan_export
 from hf_tasks.tasks.metric_learning.examine import examine
+from hf_tasks.tasks.metric_learning.export import exported_module, plan_export
 from hf_tasks.tasks.metric_learning.loss_modules import build_loss
 from hf_tasks.tasks.metric_learning.measure import measure_compression
 from hf_tasks.tasks.metric_learning.model import (

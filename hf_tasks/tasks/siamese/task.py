@@ -24,8 +24,8 @@ from hf_tasks.tasks.siamese.data import (
     prepare_splits,
 )
 from hf_tasks.tasks.siamese.embeddings import TEXT_SUFFIXES, TextEmbedder, load_cutoff
-from hf_tasks.tasks.siamese.export import exported_module, plan_export
 from hf_tasks.tasks.siamese.examine import examine
+from hf_tasks.tasks.siamese.export import exported_module, plan_export
 from hf_tasks.tasks.siamese.losses import build_loss
 from hf_tasks.tasks.siamese.measure import measure
 from hf_tasks.tasks.siamese.model import (
