@@ -147,6 +147,23 @@ def check(
 
 
 @app.command()
+def prepare(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML) of a task with pictures.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="augmentation=hard")
+    ] = None,
+) -> None:
+    """Decode pictures once, for `cache: true`; run again, it goes on and mends what is damaged."""
+    from hf_tasks.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    from hf_tasks.workflow.preparing import prepare as prepare_pictures
+
+    for line in prepare_pictures(loaded):
+        _say(line)
+
+
+@app.command()
 def evaluate(
     run: RunFolder,
     data: Annotated[

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -161,6 +161,18 @@ class ExampleColumns:
     """What is true of it."""
     answer: str = "predicted"
     """What was said of it."""
+
+
+class Packed(NamedTuple):
+    """What packing decoded pictures has done."""
+
+    pictures: int
+    """Different ones among the rows."""
+    decoded: int
+    """Of these, how many were not in the cache yet."""
+    bytes: int
+    """Of all packs of this way to decode, those of other data sets among them."""
+    folder: Path
 
 
 class Predictor(Protocol):
@@ -381,6 +393,8 @@ class Task:
     """(trainer, splits) -> metrics and table of the validation rows."""
     load_predictor: Callable[..., Predictor]
     """(model folder[, network]) -> a predictor for new files; a given network answers for the saved one."""
+    prepare_pictures: Callable[[Any, Any, Any], Mapping[str, Packed]] | None = None
+    """(settings, model, splits) -> what was decoded into the cache, by split; None without a cache."""
     compare_tables: Callable[[pa.Table, pa.Table], Comparison] | None = None
     """(tables of two runs, the same examples in the same order) -> how they differ; None where it cannot."""
     example_columns: ExampleColumns = ExampleColumns()

@@ -1,7 +1,7 @@
 """Rows of a `datasets` data set as examples for training and validation, and the order of an epoch."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import datasets
 import numpy as np
@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from hf_tasks.images.decode import load_rgb, load_rgb_fast
+from hf_tasks.images.cache import IMAGE_COLUMN, PackedPictures, ProgressBar, pack_pictures, picture_keys
+from hf_tasks.images.decode import load_rgb
 from hf_tasks.images.transform import TrainTransform, ValidationTransform
-
-IMAGE_COLUMN = "image"
 
 
 class ExampleKey(NamedTuple):
@@ -26,7 +25,12 @@ class TrainingPictures(Dataset):
     """Augmented pictures with their labels, fetched by ExampleKey."""
 
     def __init__(
-        self, rows: datasets.Dataset, transform: TrainTransform | ValidationTransform, *, label_column: str
+        self,
+        rows: datasets.Dataset,
+        transform: TrainTransform | ValidationTransform,
+        *,
+        label_column: str,
+        packed: PackedPictures | None = None,
     ) -> None:
         """Keep the rows.
 
@@ -34,10 +38,12 @@ class TrainingPictures(Dataset):
             rows: with the column `image` as `datasets.Image(decode=False)` gives it, and the label column.
             transform: what build_train_transform returned.
             label_column: holds a class number, or a list of 0 and 1 with a place for each class.
+            packed: the decoded pictures of the rows; left out, they are decoded when fetched.
         """
-        self.rows = rows.select_columns([IMAGE_COLUMN, label_column])
+        self.rows = _columns(rows, label_column, packed)
         self.transform = transform
         self.label_column = label_column
+        self.packed = packed
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -50,10 +56,13 @@ class TrainingPictures(Dataset):
             DataError: the picture is not readable.
         """
         values = self.rows[key.row]
-        if isinstance(self.transform, ValidationTransform):
-            pixel_values = self.transform(load_rgb(values[IMAGE_COLUMN]))
+        if self.packed is not None:
+            pixels_HWC = self.packed[key.row]
         else:
-            pixels_HWC = load_rgb_fast(values[IMAGE_COLUMN], shorter_side=self.transform.shorter_side)
+            pixels_HWC = self.transform.decode(values[IMAGE_COLUMN])
+        if isinstance(self.transform, ValidationTransform):
+            pixel_values = self.transform.finish(pixels_HWC)
+        else:
             pixel_values = self.transform(pixels_HWC, epoch=key.epoch, index=key.row)
         return {"pixel_values": pixel_values, "labels": _label(values[self.label_column])}
 
@@ -61,11 +70,19 @@ class TrainingPictures(Dataset):
 class ValidationPictures(Dataset):
     """Pictures as the saved image processor prepares them, with their labels, fetched by row."""
 
-    def __init__(self, rows: datasets.Dataset, transform: ValidationTransform, *, label_column: str) -> None:
+    def __init__(
+        self,
+        rows: datasets.Dataset,
+        transform: ValidationTransform,
+        *,
+        label_column: str,
+        packed: PackedPictures | None = None,
+    ) -> None:
         """Keep the rows; the arguments are those of TrainingPictures."""
-        self.rows = rows.select_columns([IMAGE_COLUMN, label_column])
+        self.rows = _columns(rows, label_column, packed)
         self.transform = transform
         self.label_column = label_column
+        self.packed = packed
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -78,8 +95,14 @@ class ValidationPictures(Dataset):
             DataError: the picture is not readable.
         """
         values = self.rows[row]
-        pixel_values = self.transform(load_rgb(values[IMAGE_COLUMN]))
+        if self.packed is None:
+            pixel_values = self.transform(load_rgb(values[IMAGE_COLUMN]))
+        else:
+            pixel_values = self.transform.finish(self.packed[row])
         return {"pixel_values": pixel_values, "labels": _label(values[self.label_column])}
+
+
+Pictures = TypeVar("Pictures", TrainingPictures, ValidationPictures)
 
 
 class EpochSampler(Sampler[ExampleKey]):
@@ -111,6 +134,23 @@ class EpochSampler(Sampler[ExampleKey]):
         epoch = self.epoch
         order = torch.randperm(self.length, generator=generator).tolist()
         return (ExampleKey(epoch, row) for row in order)
+
+
+def packed_pictures(pictures: Pictures, *, progress: ProgressBar) -> Pictures:
+    """The same examples, their decoded pictures read from the cache, which is filled where it lacks them.
+
+    Raises:
+        DataError: a picture is not readable, or the disk is full.
+    """
+    rows, transform = pictures.rows, pictures.transform
+    folder = pack_pictures(rows, transform, progress=progress).folder
+    packed = PackedPictures(folder, picture_keys(rows))
+    return type(pictures)(rows, transform, label_column=pictures.label_column, packed=packed)
+
+
+def _columns(rows: datasets.Dataset, label_column: str, packed: PackedPictures | None) -> datasets.Dataset:
+    """What is fetched of a row; pictures that are packed are not read again."""
+    return rows.select_columns([label_column] if packed is not None else [IMAGE_COLUMN, label_column])
 
 
 def _label(value: int | list[float]) -> int | Tensor:

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import albumentations
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hf_tasks.errors import UserError
 from hf_tasks.images.augmentation import NONE, Augmentation, load_augmentation
+from hf_tasks.images.decode import load_rgb, load_rgb_fast
 
 # Worker processes share the cores already, and OpenCV's threads do not survive a fork.
 cv2.setNumThreads(0)
@@ -65,6 +66,19 @@ class TrainTransform:
     def shorter_side(self) -> int:
         """Pixels that a decoded picture's shorter side needs, so that the smallest crop is not enlarged."""
         return math.ceil(max(self.image_size) / math.sqrt(self.crop_scale[0]))
+
+    @property
+    def decoding(self) -> str:
+        """What decides how a picture is decoded, besides the picture."""
+        return f"shorter side at least {self.shorter_side}"
+
+    def decode(self, image: Mapping[str, Any]) -> np.ndarray:
+        """A row's picture as it is before all that is random: whole, no smaller than the crops need it.
+
+        Raises:
+            DataError: the picture is not readable.
+        """
+        return load_rgb_fast(image, shorter_side=self.shorter_side)
 
     def __call__(self, pixels_HWC: np.ndarray, *, epoch: int, index: int) -> Tensor:
         """Turn a decoded picture into a training example.
@@ -118,6 +132,35 @@ class ValidationTransform:
         """The network's input for what load_rgb decoded: float32, (3, height, width), normalised."""
         pixel_values_CHW: Tensor = self.image_processor(image)["pixel_values"][0]
         return pixel_values_CHW
+
+    @property
+    def decoding(self) -> str:
+        """What decides how a picture is decoded, besides the picture."""
+        return "\n".join(map(repr, self._steps()[0]))
+
+    def decode(self, image: Mapping[str, Any]) -> np.ndarray:
+        """A row's picture resized and cropped as the processor does it, uint8 (height, width, 3).
+
+        Raises:
+            DataError: the picture is not readable.
+        """
+        picture = load_rgb(image)
+        for step in self._steps()[0]:
+            picture = step(picture)
+        return np.asarray(picture)
+
+    def finish(self, pixels_HWC: np.ndarray) -> Tensor:
+        """What the processor does after that; both together give what a call gives, bit for bit."""
+        values: Any = Image.fromarray(pixels_HWC)
+        for step in self._steps()[1]:
+            values = step(values)
+        return values
+
+    def _steps(self) -> tuple[list[Any], list[Any]]:
+        """The processor's steps on pictures, and those from the first that makes a tensor on."""
+        steps = list(self.image_processor.val_transforms.transforms)
+        first = next(place for place, step in enumerate(steps) if type(step).__name__.endswith("ToTensor"))
+        return steps[:first], steps[first:]
 
 
 def build_train_transform(

@@ -108,6 +108,9 @@ class Settings(Section):
     )
     model: Model
     augmentation: str = Field("light", description="none, light, medium, hard, or the path of a YAML file.")
+    cache: bool = Field(
+        False, description="Decode pictures once, and train from what is kept below HF_DATASETS_CACHE."
+    )
     loss: Loss | None = Field(
         None, description="Left out: cross-entropy, or binary-cross-entropy for several classes."
     )

@@ -23,7 +23,8 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from hf_tasks.data.order import FollowEpoch
 from hf_tasks.errors import UserError
-from hf_tasks.images.dataset import EpochSampler, TrainingPictures, ValidationPictures
+from hf_tasks.images.cache import ProgressBar
+from hf_tasks.images.dataset import EpochSampler, TrainingPictures, ValidationPictures, packed_pictures
 from hf_tasks.images.transform import ValidationTransform, build_train_transform
 from hf_tasks.metrics.classification import compute_multiclass, compute_multilabel, scalar_metrics
 from hf_tasks.metrics.modules import compute_further
@@ -76,16 +77,18 @@ class ImageClassificationTrainer(Trainer):
         self.plain_loss = ClassificationLoss(binary_cross_entropy if self.is_multilabel else cross_entropy)
         self.further_metrics = further_metrics
         self.calibration: Calibration | None = None
+        self._packed: ValidationPictures | None = None
+        self._training: TrainingPictures | None = None
         self._label_column = "labels" if self.is_multilabel else "label"
         image_processor = TimmWrapperImageProcessor(config.pretrained_cfg, architecture=config.architecture)
         self._validation_transform = ValidationTransform(image_processor)
         if train_dataset is not None:
             transform = build_train_transform(augmentation, image_processor, seed=args.seed)
-            train_dataset = TrainingPictures(train_dataset, transform, label_column=self._label_column)
+            self._training = TrainingPictures(train_dataset, transform, label_column=self._label_column)
         super().__init__(
             model=model,
             args=args,
-            train_dataset=train_dataset,
+            train_dataset=self._training,
             eval_dataset=eval_dataset,
             compute_loss_func=loss or self.plain_loss,
             compute_metrics=self._compute_metrics,
@@ -129,7 +132,20 @@ class ImageClassificationTrainer(Trainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return EpochSampler(len(self.train_dataset), seed=seed)
 
+    def pack_pictures(self, progress: ProgressBar) -> None:
+        """Read the pictures of both splits from the cache, which the first process of each machine fills.
+
+        Raises:
+            DataError: a picture is not readable, or the disk is full.
+        """
+        assert self._training is not None
+        with self.args.main_process_first(local=True):
+            self.train_dataset = packed_pictures(self._training, progress=progress)
+            self._packed = packed_pictures(self._pictures(self.eval_dataset), progress=progress)
+
     def _pictures(self, rows: datasets.Dataset) -> ValidationPictures:
+        if self._packed is not None and rows is self.eval_dataset:
+            return self._packed
         return ValidationPictures(rows, self._validation_transform, label_column=self._label_column)
 
     def _compute_metrics(self, evaluated: EvalPrediction) -> Mapping[str, Any]:

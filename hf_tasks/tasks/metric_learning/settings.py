@@ -212,6 +212,9 @@ class Settings(Section):
     )
     model: Model
     augmentation: str = Field("light", description="none, light, medium, hard, or the path of a YAML file.")
+    cache: bool = Field(
+        False, description="Decode pictures once, and train from what is kept below HF_DATASETS_CACHE."
+    )
     loss: Loss = ArcFace()
     sampler: Sampler | None = Field(
         None, description="Left out: shuffled rows for losses with class centres, 8 x 4 for losses of pairs."

@@ -24,7 +24,8 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hf_tasks.data.order import FollowEpoch
 from hf_tasks.errors import UserError
-from hf_tasks.images.dataset import EpochSampler, TrainingPictures, ValidationPictures
+from hf_tasks.images.cache import ProgressBar
+from hf_tasks.images.dataset import EpochSampler, TrainingPictures, ValidationPictures, packed_pictures
 from hf_tasks.images.transform import ValidationTransform, build_train_transform
 from hf_tasks.metrics.retrieval import KS
 from hf_tasks.tasks.metric_learning.measure import Retrieval, measure_retrieval
@@ -77,6 +78,8 @@ class MetricLearningTrainer(Trainer):
         assert not chosen, f"measure: unknown {', '.join(chosen)}"
         self.retrieval: Retrieval | None = None
         self._sampler = sampler
+        self._packed: ValidationPictures | None = None
+        self._training: TrainingPictures | None = None
         self._measured_rows: datasets.Dataset | None = eval_dataset
         config = model.config
         image_processor = TimmWrapperImageProcessor(config.pretrained_cfg, architecture=config.architecture)
@@ -84,11 +87,11 @@ class MetricLearningTrainer(Trainer):
         self._labels_N = None if train_dataset is None else np.asarray(train_dataset[LABEL_COLUMN][:])
         if train_dataset is not None:
             transform = build_train_transform(augmentation, image_processor, seed=args.seed)
-            train_dataset = TrainingPictures(train_dataset, transform, label_column=LABEL_COLUMN)
+            self._training = TrainingPictures(train_dataset, transform, label_column=LABEL_COLUMN)
         super().__init__(
             model=EmbedderWithLoss(model, loss),
             args=args,
-            train_dataset=train_dataset,
+            train_dataset=self._training,
             eval_dataset=eval_dataset,
             compute_metrics=self._compute_metrics,
             callbacks=[FollowEpoch(), *callbacks],
@@ -163,10 +166,25 @@ class MetricLearningTrainer(Trainer):
             return EpochSampler(len(self._labels_N), seed=seed)
         return self._sampler(self._labels_N, seed)
 
+    def pack_pictures(self, progress: ProgressBar) -> None:
+        """Read the pictures of both splits from the cache, which the first process of each machine fills.
+
+        Raises:
+            DataError: a picture is not readable, or the disk is full.
+        """
+        assert self._training is not None
+        with self.args.main_process_first(local=True):
+            self.train_dataset = packed_pictures(self._training, progress=progress)
+            self._packed = packed_pictures(self._validation_pictures(self.eval_dataset), progress=progress)
+
     def _pictures(self, rows: datasets.Dataset) -> Dataset:
         self._measured_rows = rows
-        pictures = ValidationPictures(rows, self._validation_transform, label_column=LABEL_COLUMN)
-        return _WholeBatches(pictures, self.args.eval_batch_size)
+        return _WholeBatches(self._validation_pictures(rows), self.args.eval_batch_size)
+
+    def _validation_pictures(self, rows: datasets.Dataset) -> ValidationPictures:
+        if self._packed is not None and rows is self.eval_dataset:
+            return self._packed
+        return ValidationPictures(rows, self._validation_transform, label_column=LABEL_COLUMN)
 
     def _compute_metrics(self, evaluated: EvalPrediction) -> Mapping[str, Any]:
         rows = self._measured_rows
