@@ -170,7 +170,7 @@ class _Decoded(Dataset):
             pixels_HWC = self.decoder.decode(self.rows[int(self.chosen[place])][IMAGE_COLUMN])
         except DataError as error:
             return str(error)
-        return torch.from_numpy(np.ascontiguousarray(pixels_HWC))
+        return torch.from_numpy(np.array(pixels_HWC))
 
 
 def _write_packs(

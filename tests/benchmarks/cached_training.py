@@ -1,0 +1,156 @@
+"""Epochs of training with and without the cache of decoded pictures, on two cores, and the memory it takes.
+
+    python tests/benchmarks/cached_training.py [SMALL_COUNT LARGE_COUNT]
+
+Speed: 1024-pixel JPEG files to 64 pixels, batches as the Trainer takes them from two workers; without a network,
+as where an accelerator runs it, so that decoding dominates.
+Memory: the peak of a process that packs and then reads an epoch of small JPEG files, for few and for many.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import datasets
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN as MEAN
+from timm.data import IMAGENET_DEFAULT_STD as STD
+from transformers import TrainingArguments
+
+from hf_tasks.images.augmentation import load_augmentation
+from hf_tasks.images.backbone import open_weights
+from hf_tasks.images.dataset import EpochSampler, TrainingPictures, packed_pictures
+from hf_tasks.images.transform import TrainTransform
+from hf_tasks.tasks.image_classification.model import build_classifier
+from hf_tasks.tasks.image_classification.trainer import ImageClassificationTrainer
+
+PICTURES = 640
+EPOCHS = 4
+SIDE = 64
+WANTED_RATIO = 5.0
+COUNTS = (2_000, 50_000)
+ALLOWED_GROWTH_MB = 100
+
+
+@contextmanager
+def silent(description: str, total: int):
+    """No progress bar."""
+    yield lambda pictures: None
+
+
+def write_pictures(folder: Path, count: int, side: int) -> list[str]:
+    """Write pictures of soft colours, sharp discs and noise, so that files are as large as photographs."""
+    generator = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        colours = generator.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
+        pixels = cv2.resize(colours, (side, side), interpolation=cv2.INTER_CUBIC)
+        for _ in range(12):
+            centre = (int(generator.integers(side)), int(generator.integers(side)))
+            colour = [int(level) for level in generator.integers(0, 256, 3)]
+            cv2.circle(pixels, centre, int(generator.integers(side // 40, side // 6)), colour, -1)
+        noisy = pixels + generator.normal(0, 6, pixels.shape)
+        paths.append(str(folder / f"{number}.jpg"))
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=85)
+    return paths
+
+
+def rows_of(paths: list[str]) -> datasets.Dataset:
+    """Rows with two classes."""
+    rows = datasets.Dataset.from_dict({"image": paths, "label": [0, 1] * (len(paths) // 2)})
+    return rows.cast_column("image", datasets.Image(decode=False))
+
+
+def epoch_seconds(rows: datasets.Dataset, folder: Path, *, cached: bool) -> float:
+    """Median over epochs of the batches of a training with two worker processes."""
+    opened = open_weights("test_efficientnet", pretrained=False, weights=None, image_size=SIDE)
+    model = build_classifier(opened, class_names=["a", "b"], is_multilabel=False, drop_rate=0.0)
+    arguments = TrainingArguments(
+        str(folder),
+        per_device_train_batch_size=16,
+        dataloader_num_workers=2,
+        dataloader_persistent_workers=True,
+        remove_unused_columns=False,
+        report_to="none",
+        dataloader_pin_memory=False,
+    )
+    trainer = ImageClassificationTrainer(
+        model, arguments, train_dataset=rows, eval_dataset=rows, augmentation="light"
+    )
+    if cached:
+        trainer.pack_pictures(silent)
+    loader, seconds = trainer.get_train_dataloader(), []
+    for _ in range(EPOCHS):
+        begun = time.perf_counter()
+        assert sum(len(batch["labels"]) for batch in loader) == len(rows)
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds[1:])  # workers start in the first
+
+
+def measure_speed(folder: Path) -> None:
+    """Print seconds of an epoch with and without the cache."""
+    paths = write_pictures(folder, PICTURES, 1024)
+    kilobytes = statistics.mean(Path(path).stat().st_size for path in paths) / 1000
+    rows = rows_of(paths)
+    plain, cached = (epoch_seconds(rows, folder, cached=cached) for cached in (False, True))
+    print(
+        f"{PICTURES} JPEG files of 1024x1024, {kilobytes:.0f} kB each, two workers on {os.cpu_count()} cores"
+    )
+    print(f"an epoch without cache  {plain:6.2f} s  ({PICTURES / plain:6.0f} pictures/s)")
+    print(f"an epoch with cache     {cached:6.2f} s  ({PICTURES / cached:6.0f} pictures/s)")
+    print(f"ratio                   {plain / cached:6.2f}    (wanted at least {WANTED_RATIO})")
+
+
+def measure_memory(folder: Path, count: int) -> None:
+    """Print the peak of this process after an epoch over `count` pictures; started in one of its own."""
+    originals = write_pictures(folder, 20, 160)
+    paths = []
+    for number in range(count):
+        paths.append(str(folder / f"link{number}.jpg"))
+        os.link(originals[number % 20], paths[-1])
+    transform = TrainTransform(load_augmentation("light"), seed=0, image_size=(64, 64), mean=MEAN, std=STD)
+    pictures = packed_pictures(
+        TrainingPictures(rows_of(paths), transform, label_column="label"), progress=silent
+    )
+    for key in EpochSampler(count, seed=0):
+        pictures[key]
+    status = Path("/proc/self/status").read_text()
+    peak, now = (int(status.split(f"{name}:")[1].split()[0]) / 1e3 for name in ("VmHWM", "VmRSS"))
+    print(f"{count} {peak:.1f} {now:.1f}")
+
+
+def peak_megabytes(count: int) -> float:
+    """Of a process that packs and reads `count` pictures."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, __file__, "--memory", folder, str(count)],
+            env={**os.environ, "HF_DATASETS_CACHE": f"{folder}/cache"},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        print(f"{count} pictures: {done.stdout.split()[1]} MB at the peak of an epoch")
+        return float(done.stdout.split()[1])
+
+
+def main() -> None:
+    """Measure both and print them."""
+    torch.set_num_threads(1)
+    if sys.argv[1:2] == ["--memory"]:
+        measure_memory(Path(sys.argv[2]), int(sys.argv[3]))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        datasets.config.HF_DATASETS_CACHE = f"{folder}/cache"
+        measure_speed(Path(folder))
+    few, many = (peak_megabytes(count) for count in map(int, sys.argv[1:] or COUNTS))
+    print(f"growth {many - few:.1f} MB (allowed {ALLOWED_GROWTH_MB})")
+
+
+if __name__ == "__main__":
+    main()
