@@ -33,7 +33,12 @@ def task_and_arguments(recipe: Recipe) -> tuple[Task, TrainingArguments]:
         UserError: several GPUs for one process.
     """
     task = load_task(recipe.task)
-    defaults = {**_device_defaults(), **task.training_defaults(recipe.settings)}
+    # The filter would hide from the log a loss that is not finite, and asks the device about each step.
+    defaults = {
+        "logging_nan_inf_filter": False,
+        **_device_defaults(),
+        **task.training_defaults(recipe.settings),
+    }
     if recipe.pruning is not None and recipe.pruning.at == "epoch":
         # An earlier epoch is less sparse than asked for.
         defaults["load_best_model_at_end"] = False

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/cached_training.py [SMALL_COUNT LARGE_COUNT]
 
-Speed: 1024-pixel JPEG files to 64 pixels, batches as the Trainer takes them from two workers; without a network,
-as where an accelerator runs it, so that decoding dominates.
+Speed: 1024-pixel JPEG files to 64 pixels, batches as the Trainer takes them from two workers; without a
+network, as where an accelerator runs it, so that decoding dominates.
 Memory: the peak of a process that packs and then reads an epoch of small JPEG files, for few and for many.
 """
 
