@@ -13,6 +13,7 @@ import pytest
 import yaml
 from forked_program import (
     end_code,
+    fill_disk_at_step,
     kill_after_training,
     kill_at_step,
     kill_in_checkpoint,
@@ -220,6 +221,19 @@ def test_killed_while_a_checkpoint_is_written_and_resumed_is_the_same_run(folder
     speed = json.loads((resumed / "metrics.json").read_text())["training"]
     rows = TRAIN_ROWS * (STEPS - 4) / STEPS_PER_EPOCH  # since the checkpoint before
     assert speed["examples_per_second"] * speed["seconds"] == pytest.approx(rows, rel=1e-3)
+
+
+def test_a_full_disk_in_a_checkpoint_is_told_and_the_one_before_is_resumed(folder, uninterrupted):
+    arguments = train_arguments(folder, "full")
+
+    ended = end_code(start(arguments, folder / "full.log", prepare=partial(fill_disk_at_step, 6)))
+    printed = (folder / "full.log").read_text()
+    run_to_end([*arguments, "--resume"], folder / "full.log")
+
+    assert ended == 2, printed
+    assert "no room to write" in printed
+    assert "checkpoint-4 is whole" in printed
+    require_same_run(folder / "full", uninterrupted)
 
 
 def test_killed_while_a_checkpoint_is_removed_and_resumed_is_the_same_run(folder, uninterrupted):

@@ -1,19 +1,31 @@
 """Keeps the n best checkpoints and the last, and tells whole checkpoints from those a crash cut short."""
 
+import errno
 import math
+import os
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
+from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_tasks.callbacks.history import evaluation_results
+from hf_tasks.errors import UserError
+from hf_tasks.files import sync_file
 
 COMPLETE_MARK = "complete"
 STATE_FILE = "trainer_state.json"  # written by the Trainer
+# The words of the system, and of torch.save, which forgets the system's.
+NO_ROOM = (
+    *map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)),
+    "failed writing file",
+    "unexpected pos",
+)
 _FOLDER = re.compile(r"checkpoint-(\d+)")
 
 
@@ -40,8 +52,33 @@ class KeepCheckpoints(TrainerCallback):
         """Mark the checkpoint just written as whole and drop the ones that are neither best nor last."""
         PartialState().wait_for_everyone()
         if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE_MARK).touch()
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            for path in folder.iterdir():
+                if path.is_file():  # a machine that dies must not keep the mark and lose the tensors
+                    sync_file(path)
+            (folder / COMPLETE_MARK).touch()
         settle_checkpoints(state, args, keep_best=self.keep_best)
+
+
+@contextmanager
+def explained_full_disk(folder: Path) -> Iterator[None]:
+    """Turn the failure to write a checkpoint, or the model, for want of room into a message for the user.
+
+    Raises:
+        UserError: in place of what the libraries say of a full disk.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not any(sign in str(error) for sign in NO_ROOM):
+            raise
+        last = last_complete_checkpoint(folder)
+        kept = "no checkpoint was whole yet" if last is None else f"{last.name} is whole"
+        free = shutil.disk_usage(folder).free / 1e6
+        raise UserError(
+            f"{folder}: no room to write ({free:,.0f} MB free): {error}; {kept}: make room, then go on with "
+            "--resume"
+        ) from error
 
 
 def settle_checkpoints(state: TrainerState, args: TrainingArguments, *, keep_best: int) -> None:

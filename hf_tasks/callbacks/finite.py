@@ -33,7 +33,7 @@ class RequireFiniteLoss(TrainerCallback):
         self._epoch, self._batch = 0, 0
         self._step = trainer.training_step
         # No callback is told the loss of a step.
-        trainer.training_step = self._watched_step  # type: ignore[method-assign]
+        trainer.training_step = self._watched_step
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -88,5 +88,5 @@ class RequireFiniteLoss(TrainerCallback):
             return []
         loader = self.trainer.get_train_dataloader()
         loader.set_epoch(epoch)
-        keys = next(islice(iter(loader.batch_sampler), batch, None), [])
+        keys: Sequence[Any] = next(islice(iter(loader.batch_sampler), batch, None), [])
         return [self.paths[getattr(key, "row", key)] for key in keys]

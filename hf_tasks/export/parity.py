@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
 from hf_tasks.export.latency import Latency
+from hf_tasks.files import write_text
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,7 @@ class Parity:
             "validation_rows": self.of_rows,
             "reference_latency_ms": {f"batch_{n}": asdict(t) for n, t in self.reference_latency_ms.items()},
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def parity_table(parity: Parity) -> Table:

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from hf_tasks.files import write_text
 from hf_tasks.report.pictures import PictureBook
 
 
@@ -91,10 +92,7 @@ def write_page(
         script=Markup(script),
         script_digest=digest,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(page, encoding="utf-8")
-    aside.replace(path)
+    write_text(path, page)
 
 
 @cache

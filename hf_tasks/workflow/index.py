@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from hf_tasks.artifacts import Artifacts, write_json
 from hf_tasks.contract import Indexing
 from hf_tasks.errors import UserError
+from hf_tasks.files import written_aside
 from hf_tasks.metrics.approximate import ApproximateSearch, Neighbours
 from hf_tasks.metrics.neighbours import nearest_neighbours
 from hf_tasks.workflow.prediction import Row, find_files, open_writer, task_of_run
@@ -264,8 +265,10 @@ def _save(folder: Path, index: Index) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     entries = {index.kind: pa.array(index.entries, pa.string()), "label": pa.array(index.labels, pa.string())}
     (folder / FACTS_FILE).unlink(missing_ok=True)
-    pq.write_table(pa.table(entries), folder / ENTRIES_FILE)
-    save_file({TENSOR: np.ascontiguousarray(index.embeddings_ND)}, folder / EMBEDDINGS_FILE)
+    with written_aside(folder / ENTRIES_FILE) as aside:
+        pq.write_table(pa.table(entries), aside)
+    with written_aside(folder / EMBEDDINGS_FILE) as aside:
+        save_file({TENSOR: np.ascontiguousarray(index.embeddings_ND)}, aside)
     facts = {
         "run": str(index.run_folder),
         "model_hash": index.model_hash,

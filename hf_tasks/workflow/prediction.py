@@ -16,6 +16,7 @@ from hf_tasks.contract import Network, Task
 from hf_tasks.data.inspect import slow_progress
 from hf_tasks.errors import UserError
 from hf_tasks.export.networks import open_export
+from hf_tasks.files import written_aside
 from hf_tasks.recipe import load_recipe
 from hf_tasks.registry import load_task
 from hf_tasks.workflow.folders import require_finished, require_table_ending
@@ -119,7 +120,7 @@ def find_files(inputs: list[Path], suffixes: frozenset[str]) -> Iterator[Path]:
 
 @contextmanager
 def _csv_writer(path: Path) -> Iterator[Callable[[Row], None]]:
-    with _aside(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+    with written_aside(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
 
         def write(row: Row) -> None:
@@ -132,7 +133,7 @@ def _csv_writer(path: Path) -> Iterator[Callable[[Row], None]]:
 
 @contextmanager
 def _jsonl_writer(path: Path) -> Iterator[Callable[[Row], None]]:
-    with _aside(path) as part, part.open("w", encoding="utf-8") as file:
+    with written_aside(path) as part, part.open("w", encoding="utf-8") as file:
         yield lambda row: print(json.dumps(row, ensure_ascii=False), file=file)
 
 
@@ -142,18 +143,9 @@ def _parquet_writer(path: Path) -> Iterator[Callable[[Row], None]]:
     lines = path.with_name(f".{path.name}.jsonl")
     with _jsonl_writer(lines) as write:
         yield write
-    with _aside(path) as part:
+    with written_aside(path) as part:
         pq.write_table(pyarrow.json.read_json(lines), part)
     lines.unlink()
-
-
-@contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """A path to write to, renamed to `path` when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    yield part
-    part.replace(path)
 
 
 WRITERS = {".csv": _csv_writer, ".jsonl": _jsonl_writer, ".parquet": _parquet_writer}

@@ -7,6 +7,7 @@ import yaml
 
 from hf_tasks.artifacts import Artifacts, read_json
 from hf_tasks.errors import UserError
+from hf_tasks.files import write_text
 from hf_tasks.hub.card import CardFacts, write_card
 from hf_tasks.hub.upload import require_repository_name, upload
 from hf_tasks.recipe import Recipe, load_recipe
@@ -32,7 +33,7 @@ def write_run_card(recipe: Recipe, artifacts: Artifacts, *, repository: str | No
         config=read_json(artifacts.model / "config.json"),
         formats=read_json(artifacts.parity).get("formats", ()),
     )
-    artifacts.card.write_text(write_card(facts), encoding="utf-8")
+    write_text(artifacts.card, write_card(facts))
 
 
 def push(run_folder: Path, repository: str, *, private: bool | None = None) -> str:

@@ -22,6 +22,7 @@ from transformers import (
 from hf_tasks.artifacts import Artifacts, write_json
 from hf_tasks.callbacks.checkpoints import (
     STATE_FILE,
+    explained_full_disk,
     last_complete_checkpoint,
     remove_incomplete_checkpoints,
     settle_checkpoints,
@@ -36,6 +37,7 @@ from hf_tasks.callbacks.stopping import training_has_ended
 from hf_tasks.callbacks.trial import Trial, WatchTrial
 from hf_tasks.contract import Splits, Task
 from hf_tasks.errors import Interrupted
+from hf_tasks.files import write_text
 from hf_tasks.recipe import Recipe
 from hf_tasks.workflow.environment import describe_environment
 from hf_tasks.workflow.exporting import export_trained, try_export
@@ -205,9 +207,10 @@ def _fit(
         defaults = task.training_defaults(recipe.settings)
         trackers.follow(trainer, training_defaults=defaults, checkpoint=checkpoint)
         trainer.add_callback(StopOnSignal(start.watch))
-    with closing(progress):
-        facts = _train(trainer, checkpoint, recipe)
-    _save_model(trainer, artifacts.model)
+    with explained_full_disk(artifacts.checkpoints):
+        with closing(progress):
+            facts = _train(trainer, checkpoint, recipe)
+        _save_model(trainer, artifacts.model)
     predictions = task.compute_predictions(trainer, splits)
     if arguments.process_index == 0:
         _keep_fitted(model, predictions.fitted, artifacts.model)
@@ -278,8 +281,7 @@ def _restore(trainer: Trainer, state: TrainerState, checkpoint: str, *, keep_bes
 def _write_start(
     artifacts: Artifacts, recipe: Recipe, arguments: TrainingArguments, facts: Mapping[str, Any]
 ) -> None:
-    artifacts.folder.mkdir(parents=True, exist_ok=True)
-    artifacts.recipe.write_text(recipe.text, encoding="utf-8")
+    write_text(artifacts.recipe, recipe.text)
     write_json(artifacts.data, facts)
     environment = describe_environment(device=str(arguments.device), processes=arguments.world_size)
     write_json(artifacts.environment, environment)
