@@ -10,6 +10,9 @@ import yaml
 from hf_tasks.errors import UserError
 from hf_tasks.recipe.load import recipe_schema
 
+LAUNCHERS = "accelerate"
+"""The folder beside the recipes that holds configurations of `accelerate launch`."""
+
 
 def recipe_names() -> dict[str, str]:
     """Name of each recipe, such as `image_classification/multiclass`, and its first line."""
@@ -17,6 +20,7 @@ def recipe_names() -> dict[str, str]:
     return {
         path.relative_to(folder).with_suffix("").as_posix(): _title(path)
         for path in sorted(folder.glob("*/*.yaml"))
+        if path.parent.name != LAUNCHERS
     }
 
 
