@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+import datasets
 import torch
 from accelerate.utils import gather_object
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -12,6 +13,11 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from hf_tasks.errors import UserError
 
 SHOWN = 32
+
+
+def paths_of(rows: datasets.Dataset | None) -> Sequence[str] | None:
+    """Text that people know each training row by; None where rows have no files."""
+    return rows["path"] if rows is not None and "path" in rows.column_names else None
 
 
 class RequireFiniteLoss(TrainerCallback):
@@ -26,7 +32,7 @@ class RequireFiniteLoss(TrainerCallback):
 
         Args:
             trainer: whose training is watched.
-            paths: text that people know each training row by; None where rows have no files.
+            paths: of its training rows, as paths_of gives them.
         """
         self.trainer, self.paths = trainer, paths
         self._losses: list[tuple[int, int, int, torch.Tensor]] = []  # step, epoch, batch of the epoch, loss

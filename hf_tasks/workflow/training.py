@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,7 +28,7 @@ from hf_tasks.callbacks.checkpoints import (
     settle_checkpoints,
     step_of,
 )
-from hf_tasks.callbacks.finite import RequireFiniteLoss
+from hf_tasks.callbacks.finite import RequireFiniteLoss, paths_of
 from hf_tasks.callbacks.history import mean_training_loss
 from hf_tasks.callbacks.interruption import SignalWatch, StopOnSignal
 from hf_tasks.callbacks.pruning import compute_sparsity
@@ -199,7 +199,7 @@ def _fit(
     trainer = task.build_trainer(recipe.settings, model, splits, arguments, trust_remote_code)
     progress = add_callbacks(trainer, recipe, task, console)
     trainer.add_callback(start.trial or RequireRoomForSchedule)
-    trainer.add_callback(RequireFiniteLoss(trainer, _paths(splits)))
+    trainer.add_callback(RequireFiniteLoss(trainer, paths_of(splits.train)))
     if arguments.process_index == 0:
         _write_start(artifacts, recipe, arguments, splits.facts)
     checkpoint = last_complete_checkpoint(artifacts.checkpoints)
@@ -234,12 +234,6 @@ def _fit(
             write_run_card(recipe, artifacts)
             if trackers is not None:
                 trackers.log_results(predictions, step=facts["best_step"])
-
-
-def _paths(splits: Splits) -> Sequence[str] | None:
-    """Text that people know each training row by, where it has a file."""
-    rows = splits.train
-    return rows["path"] if rows is not None and "path" in (rows.column_names or ()) else None
 
 
 def _train(trainer: Trainer, checkpoint: Path | None, recipe: Recipe) -> dict[str, Any]:
