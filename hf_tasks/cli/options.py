@@ -1,0 +1,15 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipeFile = Annotated[Path, typer.Argument(help="Recipe (YAML).")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="training.num_train_epochs=3")
+]
+RunFolder = Annotated[Path, typer.Argument(help="Folder that `train` has written, such as runs/flowers.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Allow `metrics:` to fetch and run code of the Hub.")
+]

@@ -1,0 +1,51 @@
+"""The list of all commands, in the order of `--help`, and what their errors become."""
+
+import sys
+
+import typer
+
+from hf_tasks.cli import indexing, material, runs, training
+from hf_tasks.cli.screen import errors, is_first_process, quiet_libraries, show_own_messages
+from hf_tasks.errors import UserError
+
+app = typer.Typer(
+    help="From pictures or texts to a trained, measured and delivered model, with one readable recipe.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+recipes = typer.Typer(help="List, show or copy the recipes that come with the program.", no_args_is_help=True)
+
+for command in (
+    training.train,
+    training.check,
+    training.prepare,
+    runs.evaluate,
+    runs.report,
+    runs.compare,
+    runs.predict,
+    runs.push,
+    runs.export,
+    indexing.index,
+    indexing.search,
+    material.sample,
+    material.schema,
+):
+    app.command()(command)
+app.add_typer(recipes, name="recipes")
+recipes.command("list")(material.list_recipes)
+recipes.command("show")(material.show_recipe)
+recipes.command("copy")(material.copy_recipe)
+
+
+def main() -> None:
+    """Run the program: exit code 0 done, 2 the user can mend it, 1 a bug of ours."""
+    quiet_libraries()
+    show_own_messages()
+    try:
+        app()
+    except UserError as error:
+        if is_first_process():
+            errors.print("[bold red]error:[/]", end=" ")
+            errors.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(2)

@@ -1,0 +1,69 @@
+"""What a person sees of the program: results on stdout, errors on stderr, nothing of the libraries below."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from rich.console import Console
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def show_metrics(path: Path) -> None:
+    """A table of the single figures in a metrics.json."""
+    if not is_first_process():
+        return
+    from rich.table import Table
+
+    table = Table("metric", "value")
+    for name, value in json.loads(path.read_text(encoding="utf-8")).items():
+        if isinstance(value, float):
+            table.add_row(name, f"{value:.4f}")
+    console.print(table)
+
+
+def say(text: str) -> None:
+    """Print a line, once for all processes."""
+    if is_first_process():
+        console.print(text, markup=False, soft_wrap=True)
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for its group."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+class _ToConsole(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def show_own_messages() -> None:
+    """Print what the program's own parts log, such as weights that are left out; libraries stay silent."""
+    logger = logging.getLogger("hf_tasks")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_ToConsole())
+    logger.propagate = False
+
+
+def quiet_libraries() -> None:
+    """Hide what the user cannot act on; a variable that is set already wins."""
+    for name, value in {
+        "DATASETS_VERBOSITY": "error",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_VERBOSITY": "error",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }.items():
+        os.environ.setdefault(name, value)
+    # torchao, where it is installed, makes PyTorch say something that only torchao can mend.
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        # Bars of the Hub's client and of transformers, which would fill a log; on a terminal they are wanted.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
