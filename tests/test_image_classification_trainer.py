@@ -17,8 +17,8 @@ from transformers import TrainingArguments
 from hf_tasks import ImageClassificationTrainer, UserError
 from hf_tasks.callbacks.checkpoints import KeepCheckpoints
 from hf_tasks.callbacks.stopping import StopEarly
+from hf_tasks.data.order import EpochKeys, ExampleKey
 from hf_tasks.images.backbone import open_weights
-from hf_tasks.images.dataset import EpochSampler, ExampleKey
 from hf_tasks.tasks.image_classification.data import ClassificationSplits
 from hf_tasks.tasks.image_classification.model import build_classifier
 from hf_tasks.tasks.image_classification.settings import Settings
@@ -100,11 +100,11 @@ def test_it_trains_and_measures_rows_from_python(tmp_path, is_multilabel):
 
 
 def test_the_sampler_gives_every_row_once_in_an_order_of_seed_and_epoch():
-    sampler = EpochSampler(ROWS, seed=3)
+    sampler = EpochKeys(ROWS, seed=3)
     first, again = list(sampler), list(sampler)
     sampler.set_epoch(1)
     second = list(sampler)
-    other_seed = list(EpochSampler(ROWS, seed=4))
+    other_seed = list(EpochKeys(ROWS, seed=4))
 
     assert first == again
     assert sorted(first) == [ExampleKey(0, row) for row in range(ROWS)]

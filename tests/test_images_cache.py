@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from transformers import TimmWrapperImageProcessor
 
+from hf_tasks.data.order import ExampleKey
 from hf_tasks.errors import DataError
 from hf_tasks.images.augmentation import load_augmentation
 from hf_tasks.images.cache import PackedPictures, cache_folder, pack_pictures, picture_keys
-from hf_tasks.images.dataset import ExampleKey, TrainingPictures, ValidationPictures, packed_pictures
+from hf_tasks.images.dataset import TrainingPictures, ValidationPictures, packed_pictures
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.images.transform import TrainTransform, ValidationTransform
 

@@ -13,10 +13,11 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from transformers import TimmWrapperImageProcessor
 
+from hf_tasks.data.order import EpochKeys, ExampleKey
 from hf_tasks.errors import UserError
 from hf_tasks.images.augmentation import Augmentation, load_augmentation
 from hf_tasks.images.augmentation_transforms import TRANSFORMS, build_transform
-from hf_tasks.images.dataset import EpochSampler, ExampleKey, TrainingPictures, ValidationPictures
+from hf_tasks.images.dataset import TrainingPictures, ValidationPictures
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.images.transform import (
     TrainTransform,
@@ -111,7 +112,7 @@ def test_global_random_numbers_are_left_alone():
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_worker_count_and_batch_size_change_no_example(rows, workers, batch_size):
     pictures = TrainingPictures(rows, train_transform(load_augmentation("hard")), label_column="label")
-    sampler = EpochSampler(len(rows), seed=0)
+    sampler = EpochKeys(len(rows), seed=0)
     sampler.set_epoch(2)
     backwards = {row: pictures[ExampleKey(2, row)]["pixel_values"] for row in reversed(range(9))}
 
@@ -227,7 +228,7 @@ def test_labels_are_a_class_number_or_a_place_for_each_class(rows):
 
 
 def test_an_epoch_shows_each_row_once_in_an_order_of_its_own():
-    sampler = EpochSampler(50, seed=3)
+    sampler = EpochKeys(50, seed=3)
     orders = []
     for epoch in (0, 1, 0):
         sampler.set_epoch(epoch)
@@ -238,4 +239,4 @@ def test_an_epoch_shows_each_row_once_in_an_order_of_its_own():
     assert sorted(orders[1]) == [(1, row) for row in range(50)]
     assert orders[0] == orders[2]
     assert [key.row for key in orders[0]] != [key.row for key in orders[1]]
-    assert [key.row for key in EpochSampler(50, seed=4)] != [key.row for key in orders[0]]
+    assert [key.row for key in EpochKeys(50, seed=4)] != [key.row for key in orders[0]]

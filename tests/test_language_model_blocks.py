@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from hf_tasks.data.order import ExampleKey
 from hf_tasks.tasks.language_model.blocks import (
     NO_LABEL,
-    BlockKey,
     CausalBlocks,
     MaskedBlocks,
     collate,
@@ -77,7 +77,7 @@ def test_blocks_to_train_on_have_no_padding(rows, causal):
     blocks = CausalBlocks(packed, causal, keep_rest=False, positions=True)
 
     assert len(blocks) == (len(packed.tokens) - 1) // 16
-    assert all((blocks[BlockKey(0, block)]["labels"] != NO_LABEL).all() for block in range(len(blocks)))
+    assert all((blocks[ExampleKey(0, block)]["labels"] != NO_LABEL).all() for block in range(len(blocks)))
 
 
 def test_positions_start_anew_with_each_document():
@@ -104,7 +104,7 @@ def test_masks_are_the_tokenizers_own_and_the_rest_of_a_block_is_as_it_was(rows,
     packed = pack(rows, masked)
     blocks = MaskedBlocks(packed, masked, keep_rest=False, probability=0.3, seed=0)
 
-    batch = collate([blocks[BlockKey(0, block)] for block in range(len(blocks))])
+    batch = collate([blocks[ExampleKey(0, block)] for block in range(len(blocks))])
 
     original = torch.from_numpy(packed.tokens[: 16 * len(blocks)].astype(np.int64)).reshape(-1, 16)
     is_label = batch["labels"] != NO_LABEL
@@ -121,7 +121,7 @@ def test_masks_are_the_tokenizers_own_and_the_rest_of_a_block_is_as_it_was(rows,
 def test_masks_change_with_the_epoch_alone(rows, masked):
     blocks = MaskedBlocks(pack(rows, masked), masked, keep_rest=False, probability=0.3, seed=0)
 
-    first, again, later = blocks[BlockKey(0, 1)], blocks[BlockKey(0, 1)], blocks[BlockKey(1, 1)]
+    first, again, later = blocks[ExampleKey(0, 1)], blocks[ExampleKey(0, 1)], blocks[ExampleKey(1, 1)]
 
     torch.testing.assert_close(first, again)
     assert (first["labels"] != later["labels"]).any()

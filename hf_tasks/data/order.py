@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +42,22 @@ class EpochOrder(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         """The rows of one epoch."""
         return iter(epoch_order(self.length, seed=self.seed, epoch=self.epoch))
+
+
+class ExampleKey(NamedTuple):
+    """Which example: together with the seed it decides all that is random about it."""
+
+    epoch: int
+    row: int
+
+
+class EpochKeys(EpochOrder):
+    """The same, for data sets in which chance follows the epoch: their rows are fetched by ExampleKey."""
+
+    def __iter__(self) -> Iterator[ExampleKey]:  # type: ignore[override]
+        """The keys of one epoch."""
+        epoch = self.epoch
+        return (ExampleKey(epoch, row) for row in super().__iter__())
 
 
 class FollowEpoch(TrainerCallback):

@@ -1,28 +1,19 @@
-"""Rows of a `datasets` data set as examples for training and validation, and the order of an epoch."""
+"""Rows of a `datasets` data set as examples for training and validation."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import datasets
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from hf_tasks.images.cache import IMAGE_COLUMN, PackedPictures, ProgressBar, pack_pictures, picture_keys
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.images.transform import TrainTransform, ValidationTransform
 
 
-class ExampleKey(NamedTuple):
-    """Which example: together with the seed it decides all that is random about it."""
-
-    epoch: int
-    row: int
-
-
 class TrainingPictures(Dataset):
-    """Augmented pictures with their labels, fetched by ExampleKey."""
+    """Augmented pictures with their labels, fetched by (epoch, row): with the seed it decides all chance."""
 
     def __init__(
         self,
@@ -49,21 +40,22 @@ class TrainingPictures(Dataset):
         """Number of rows."""
         return len(self.rows)
 
-    def __getitem__(self, key: ExampleKey) -> dict[str, Any]:
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         """The example: `pixel_values`, float32 (3, height, width), and `labels`, int or float32 (classes,).
 
         Raises:
             DataError: the picture is not readable.
         """
-        values = self.rows[key.row]
+        epoch, row = key
+        values = self.rows[row]
         if self.packed is not None:
-            pixels_HWC = self.packed[key.row]
+            pixels_HWC = self.packed[row]
         else:
             pixels_HWC = self.transform.decode(values[IMAGE_COLUMN])
         if isinstance(self.transform, ValidationTransform):
             pixel_values = self.transform.finish(pixels_HWC)
         else:
-            pixel_values = self.transform(pixels_HWC, epoch=key.epoch, index=key.row)
+            pixel_values = self.transform(pixels_HWC, epoch=epoch, index=row)
         return {"pixel_values": pixel_values, "labels": _label(values[self.label_column])}
 
 
@@ -103,37 +95,6 @@ class ValidationPictures(Dataset):
 
 
 Pictures = TypeVar("Pictures", TrainingPictures, ValidationPictures)
-
-
-class EpochSampler(Sampler[ExampleKey]):
-    """All rows once, shuffled; the order depends on seed and epoch alone."""
-
-    def __init__(self, length: int, *, seed: int) -> None:
-        """Start at epoch 0.
-
-        Args:
-            length: number of rows.
-            seed: the run's seed, >= 0.
-        """
-        self.length = length
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return self.length
-
-    def __iter__(self) -> Iterator[ExampleKey]:
-        """The keys of one epoch."""
-        mixed = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(mixed[0]) >> 1)
-        epoch = self.epoch
-        order = torch.randperm(self.length, generator=generator).tolist()
-        return (ExampleKey(epoch, row) for row in order)
 
 
 def packed_pictures(pictures: Pictures, *, progress: ProgressBar) -> Pictures:

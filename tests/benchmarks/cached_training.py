@@ -25,9 +25,10 @@ from timm.data import IMAGENET_DEFAULT_MEAN as MEAN
 from timm.data import IMAGENET_DEFAULT_STD as STD
 from transformers import TrainingArguments
 
+from hf_tasks.data.order import EpochKeys
 from hf_tasks.images.augmentation import load_augmentation
 from hf_tasks.images.backbone import open_weights
-from hf_tasks.images.dataset import EpochSampler, TrainingPictures, packed_pictures
+from hf_tasks.images.dataset import TrainingPictures, packed_pictures
 from hf_tasks.images.transform import TrainTransform
 from hf_tasks.tasks.image_classification.model import build_classifier
 from hf_tasks.tasks.image_classification.trainer import ImageClassificationTrainer
@@ -120,7 +121,7 @@ def measure_memory(folder: Path, count: int) -> None:
     pictures = packed_pictures(
         TrainingPictures(rows_of(paths), transform, label_column="label"), progress=silent
     )
-    for key in EpochSampler(count, seed=0):
+    for key in EpochKeys(count, seed=0):
         pictures[key]
     status = Path("/proc/self/status").read_text()
     peak, now = (int(status.split(f"{name}:")[1].split()[0]) / 1e3 for name in ("VmHWM", "VmRSS"))

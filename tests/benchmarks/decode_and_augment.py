@@ -21,8 +21,9 @@ from timm.data import IMAGENET_DEFAULT_MEAN as MEAN
 from timm.data import IMAGENET_DEFAULT_STD as STD
 from torchvision import transforms
 
+from hf_tasks.data.order import ExampleKey
 from hf_tasks.images.augmentation import load_augmentation
-from hf_tasks.images.dataset import ExampleKey, TrainingPictures
+from hf_tasks.images.dataset import TrainingPictures
 from hf_tasks.images.transform import TrainTransform
 
 PICTURES = 60

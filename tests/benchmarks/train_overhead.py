@@ -36,8 +36,8 @@ from hf_tasks import ImageClassificationTrainer
 from hf_tasks.callbacks.checkpoints import KeepCheckpoints
 from hf_tasks.callbacks.history import LogBeforePauses
 from hf_tasks.callbacks.progress import ShowProgress
+from hf_tasks.data.order import EpochKeys
 from hf_tasks.images.backbone import open_weights
-from hf_tasks.images.dataset import EpochSampler
 from hf_tasks.tasks.image_classification.model import build_classifier
 
 ROWS, BATCH_SIZE, STEPS, ROUNDS = 320, 16, 20, 4
@@ -115,7 +115,7 @@ def run_plain(trainer: ImageClassificationTrainer) -> tuple[Times, torch.Tensor]
     model, device = trainer.model, trainer.args.device
     optimizer = trainer.create_optimizer()
     schedule = get_cosine_schedule_with_warmup(optimizer, 0, STEPS)
-    sampler = EpochSampler(ROWS, seed=trainer.args.seed)
+    sampler = EpochKeys(ROWS, seed=trainer.args.seed)
     loader = DataLoader(
         trainer.train_dataset,
         batch_size=BATCH_SIZE,
@@ -139,7 +139,7 @@ def run_plain(trainer: ImageClassificationTrainer) -> tuple[Times, torch.Tensor]
     return ends, next(model.parameters()).detach().clone()
 
 
-def endless(loader: DataLoader, sampler: EpochSampler) -> Iterator[dict[str, torch.Tensor]]:
+def endless(loader: DataLoader, sampler: EpochKeys) -> Iterator[dict[str, torch.Tensor]]:
     """Batches of one epoch after the other."""
     epoch = 0
     while True:

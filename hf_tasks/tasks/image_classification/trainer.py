@@ -21,10 +21,10 @@ from transformers import (
 )
 from transformers.trainer_utils import EvalLoopOutput
 
-from hf_tasks.data.order import FollowEpoch
+from hf_tasks.data.order import EpochKeys, FollowEpoch
 from hf_tasks.errors import UserError
 from hf_tasks.images.cache import ProgressBar
-from hf_tasks.images.dataset import EpochSampler, TrainingPictures, ValidationPictures, packed_pictures
+from hf_tasks.images.dataset import TrainingPictures, ValidationPictures, packed_pictures
 from hf_tasks.images.transform import ValidationTransform, build_train_transform
 from hf_tasks.metrics.classification import compute_multiclass, compute_multilabel, scalar_metrics
 from hf_tasks.metrics.modules import compute_further
@@ -130,7 +130,7 @@ class ImageClassificationTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return EpochSampler(len(self.train_dataset), seed=seed)
+        return EpochKeys(len(self.train_dataset), seed=seed)
 
     def pack_pictures(self, progress: ProgressBar) -> None:
         """Read the pictures of both splits from the cache, which the first process of each machine fills.

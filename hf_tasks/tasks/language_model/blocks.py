@@ -6,7 +6,7 @@ Axes: S tokens of a block.
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import datasets
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hf_tasks.data.cache import cache_path, written_whole
+from hf_tasks.data.order import ExampleKey
 from hf_tasks.tasks.language_model.data import documents_of
 from hf_tasks.tasks.language_model.model import LanguageModel
 
@@ -25,13 +26,6 @@ NO_LABEL = -100
 # Of the tokens to predict: these parts are masked and replaced by another token; the rest stay (BERT).
 MASKED_PART, REPLACED_PART = 0.8, 0.1
 VALIDATION_EPOCH = -1
-
-
-class BlockKey(NamedTuple):
-    """Which block, in which epoch: together with the seed they decide which tokens are masked."""
-
-    epoch: int
-    block: int
 
 
 @dataclass(frozen=True)
@@ -97,9 +91,9 @@ class CausalBlocks(Dataset):
         start = block * self.block_size + 1
         return self.tokens[start : start + self.block_size]
 
-    def __getitem__(self, key: BlockKey | int) -> dict[str, Tensor]:
+    def __getitem__(self, key: ExampleKey | int) -> dict[str, Tensor]:
         """`input_ids` and `labels`, and `position_ids` where boundaries are kept; int64 (S,)."""
-        start = (key.block if isinstance(key, BlockKey) else key) * self.block_size
+        start = (key.row if isinstance(key, ExampleKey) else key) * self.block_size
         window = self.tokens[start : start + self.block_size + 1].astype(np.int64)
         inputs, labels = window[:-1], window[1:]
         missing = self.block_size - len(inputs)
@@ -147,9 +141,9 @@ class MaskedBlocks(Dataset):
         start = block * self.block_size
         return self.tokens[start : start + self.block_size]
 
-    def __getitem__(self, key: BlockKey | int) -> dict[str, Tensor]:
+    def __getitem__(self, key: ExampleKey | int) -> dict[str, Tensor]:
         """`input_ids`, `labels` and `attention_mask`, int64 (S,)."""
-        epoch, block = key if isinstance(key, BlockKey) else (VALIDATION_EPOCH, key)
+        epoch, block = key if isinstance(key, ExampleKey) else (VALIDATION_EPOCH, key)
         original = self.original(block).astype(np.int64)
         # SeedSequence takes no negative number.
         generator = np.random.default_rng((self.seed, epoch - VALIDATION_EPOCH, block))

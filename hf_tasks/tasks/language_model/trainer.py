@@ -3,7 +3,7 @@
 Legend of axes: B batch, N blocks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import is_peft_available
 
-from hf_tasks.data.order import EpochOrder, FollowEpoch
+from hf_tasks.data.order import EpochKeys, FollowEpoch
 from hf_tasks.errors import UserError
 from hf_tasks.metrics.language import compute_language
-from hf_tasks.tasks.language_model.blocks import BlockKey, CausalBlocks, MaskedBlocks, collate
+from hf_tasks.tasks.language_model.blocks import CausalBlocks, MaskedBlocks, collate
 from hf_tasks.tasks.language_model.losses import nats_of_blocks, token_loss
 from hf_tasks.tasks.language_model.model import LanguageModel
 
@@ -140,16 +140,7 @@ class LanguageModelTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         assert self.train_dataset is not None
-        return EpochBlocks(len(self.train_dataset), seed=seed)
+        return EpochKeys(len(self.train_dataset), seed=seed)
 
     def _without_cache(self) -> dict[str, bool]:
         return {"use_cache": False} if self.is_causal else {}
-
-
-class EpochBlocks(EpochOrder):
-    """The same order, as keys that carry the epoch along."""
-
-    def __iter__(self) -> Iterator[BlockKey]:  # type: ignore[override]
-        """The keys of one epoch."""
-        epoch = self.epoch
-        return (BlockKey(epoch, block) for block in super().__iter__())

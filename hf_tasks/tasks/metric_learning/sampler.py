@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from hf_tasks.data.order import ExampleKey
 from hf_tasks.errors import RecipeError
-from hf_tasks.images.dataset import ExampleKey
 
 # Added to the epoch of a key when its row comes again, so that it draws other random numbers.
 REPEAT = 2**32

@@ -22,10 +22,10 @@ from transformers import (
 )
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from hf_tasks.data.order import FollowEpoch
+from hf_tasks.data.order import EpochKeys, FollowEpoch
 from hf_tasks.errors import UserError
 from hf_tasks.images.cache import ProgressBar
-from hf_tasks.images.dataset import EpochSampler, TrainingPictures, ValidationPictures, packed_pictures
+from hf_tasks.images.dataset import TrainingPictures, ValidationPictures, packed_pictures
 from hf_tasks.images.transform import ValidationTransform, build_train_transform
 from hf_tasks.metrics.retrieval import KS
 from hf_tasks.tasks.metric_learning.measure import Retrieval, measure_retrieval
@@ -163,7 +163,7 @@ class MetricLearningTrainer(Trainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         assert self._labels_N is not None
         if self._sampler is None:
-            return EpochSampler(len(self._labels_N), seed=seed)
+            return EpochKeys(len(self._labels_N), seed=seed)
         return self._sampler(self._labels_N, seed)
 
     def pack_pictures(self, progress: ProgressBar) -> None:
