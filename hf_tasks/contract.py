@@ -314,6 +314,11 @@ class Finding:
     examples: Sequence[str] = ()
     """What it is about where that is no rows: classes, lines of a message."""
 
+    @classmethod
+    def of_error(cls, error: ValueError, *, kind: str) -> "Finding":
+        """What an error says; a line of its message is an example."""
+        return cls("error", kind, "mend what each line names", examples=tuple(str(error).splitlines()))
+
     @property
     def count(self) -> int:
         """How many rows or examples there are."""

@@ -277,7 +277,8 @@ def test_without_a_network_the_error_comes_at_once(tmp_path):
     )
     # huggingface_hub on its own repeats its question for 23 seconds.
     assert float(seconds) < 5
-    assert program.stderr == ""
+    # PyTorch has a word with the authors of torchao, where that is installed.
+    assert [line for line in program.stderr.splitlines() if "_pytree" not in line] == []
 
 
 def test_a_data_set_in_the_cache_needs_no_network(tmp_path, own_cache):

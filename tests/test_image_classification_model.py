@@ -103,7 +103,8 @@ def test_the_program_says_on_the_terminal_what_it_left_out(tmp_path, recipe):
 
 
 def test_the_program_reads_no_data_when_weights_cannot_be_had(tmp_path, recipe):
-    arguments = ["train", str(recipe), "model.weights=missing.pth", "data.train.folder=missing"]
+    (tmp_path / "pictures" / "cow" / "broken.png").write_bytes(b"no picture")
+    arguments = ["train", str(recipe), "model.weights=missing.pth"]
 
     code = end_code(start(arguments, tmp_path / "log"))
 

@@ -67,7 +67,7 @@ def environment(tmp_path_factory) -> dict[str, str]:
 @pytest.mark.slow
 def test_the_commands_run_as_they_stand(tmp_path, environment):
     write_flowers(tmp_path)
-    commands = next(block for block in blocks("sh") if "--check" in block)
+    commands = next(block for block in blocks("sh") if "hf-tasks check" in block)
 
     done = subprocess.run(
         ["bash", "-e", "-c", commands],

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from hf_tasks.contract import Finding
 from hf_tasks.errors import DataError
 
 SHOWN = 10
@@ -57,11 +56,6 @@ class Problems:
         """
         if self.messages:
             raise DataError("\n".join(dict.fromkeys(self.messages)))
-
-
-def finding_of(error: ValueError, *, kind: str) -> Finding:
-    """What an error says, as a finding about no rows: a line of the message is an example."""
-    return Finding("error", kind, "mend what each line names", examples=tuple(str(error).splitlines()))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

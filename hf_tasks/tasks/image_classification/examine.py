@@ -11,7 +11,6 @@ from hf_tasks.data.inspect import slow_progress
 from hf_tasks.data.label_findings import LabelledRows, Labels, find_label_faults
 from hf_tasks.data.labels import label_texts, read_labels
 from hf_tasks.data.load import load_rows
-from hf_tasks.data.problems import finding_of
 from hf_tasks.data.sources import FolderSource, Source, source_name
 from hf_tasks.errors import DataError
 from hf_tasks.images.findings import find_near_duplicates, find_picture_faults
@@ -32,7 +31,7 @@ def examine(settings: Settings, everything: bool, seed: int) -> Examination:
             loaded = load_rows(source, key=f"data.{section}", image_column=columns.image)
             labels_N = _labels(loaded, source, columns, where=f"data.{section} ({source_name(source)})")
         except DataError as error:
-            findings.append(finding_of(error, kind=f"data.{section} cannot be used"))
+            findings.append(Finding.of_error(error, kind=f"data.{section} cannot be used"))
             continue
         rows_N = [FoundRow(section, place + 1, path) for place, path in enumerate(loaded["path"][:])]
         limit = len(loaded) if everything else max(SAMPLE_ROWS, len(set(labels_N)))

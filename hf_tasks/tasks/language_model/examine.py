@@ -6,7 +6,6 @@ from hf_tasks.contract import Examination, Finding, FoundRow, SourceRows
 from hf_tasks.data.cleaning import sample_by_class
 from hf_tasks.data.documents import load_documents
 from hf_tasks.data.duplicate_findings import find_duplicates
-from hf_tasks.data.problems import finding_of
 from hf_tasks.data.sources import HubSource, TextFile, TextTable
 from hf_tasks.data.text_findings import find_blank, find_misread, normal_text, text_row
 from hf_tasks.data.texts import load_whole
@@ -28,7 +27,7 @@ def examine(settings: Settings, everything: bool, seed: int) -> Examination:
         try:
             loaded = _load(source, column, key=f"data.{section}")
         except DataError as error:
-            findings.append(finding_of(error, kind=f"data.{section} cannot be used"))
+            findings.append(Finding.of_error(error, kind=f"data.{section} cannot be used"))
             continue
         limit = len(loaded) if everything else SAMPLE_ROWS
         places = sample_by_class([None] * len(loaded), limit=limit, seed=seed)
