@@ -30,7 +30,9 @@ def section(title: str) -> str:
 
 def write_flowers(folder: Path) -> None:
     """Pictures and tables as the README supposes them, and its recipe."""
-    (folder / "flowers.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
+    # Small pictures say the same in half the time.
+    recipe = blocks("yaml")[0].replace("image_size: 224", "image_size: 64")
+    (folder / "flowers.yaml").write_text(recipe, encoding="utf-8")
     colours = {"daisy": (230, 220, 90), "rose": (200, 30, 60)}
     for split, count in {"train": 10, "test": 3}.items():
         lines = ["image_path,label"]
