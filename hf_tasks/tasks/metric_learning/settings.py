@@ -223,9 +223,7 @@ class Settings(Section):
     ks: list[Annotated[int, Field(ge=1)]] = Field(
         [1, 5, 10], min_length=1, description="Places at which cmc_at_k and precision_at_k are measured."
     )
-    flip_average: bool = Field(
-        False, description="Measure with the mean embedding of each picture and its mirror image."
-    )
+    flip_average: bool = Field(False, description="Embed by the mean over each picture and its mirror image.")
 
     @property
     def batches(self) -> Sampler | None:
