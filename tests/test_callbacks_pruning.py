@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.pytorch_utils import Conv1D
 
 from hf_tasks.callbacks.pruning import (
     Prune,
@@ -70,6 +71,24 @@ def test_structured_pruning_removes_whole_filters():
     prune_layer(layer, method="ln-structured", amount=0.5)
 
     assert [bool(filter_.any()) for filter_ in layer.weight] == [True, False, True, False]
+
+
+def test_the_filters_of_a_transposed_linear_layer_are_its_columns():
+    layer = Conv1D(4, 2)
+    layer.weight.data = torch.tensor([[3.0, 1.0, 4.0, 2.0], [3.0, 1.0, 4.0, 2.0]])
+
+    prune_layer(layer, method="ln-structured", amount=0.5)
+
+    assert layer.weight.tolist() == [[3.0, 0.0, 4.0, 0.0]] * 2
+
+
+def test_a_language_model_is_pruned_in_its_blocks_and_keeps_its_token_embeddings():
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_positions=8, n_embd=8, n_layer=1, n_head=2))
+
+    names = set(prunable_layers(model, None))
+
+    blocks = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    assert names == {f"transformer.h.0.{name}" for name in blocks}
 
 
 @pytest.mark.parametrize("method", ["l1", "random", "ln-structured"])

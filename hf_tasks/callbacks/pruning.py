@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.pytorch_utils import Conv1D
 
 from hf_tasks.errors import UserError
 
-Prunable = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+# Conv1D is the linear layer of GPT-2, its weight transposed.
+Prunable = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | Conv1D
 
 
 class Prune(TrainerCallback):
@@ -99,16 +101,24 @@ class Prune(TrainerCallback):
 
 
 def prunable_layers(model: nn.Module, patterns: Sequence[str] | None) -> dict[str, Prunable]:
-    """Convolutions and linear layers by name.
+    """Convolutions and linear layers by name; not those whose weight is an embedding of tokens as well.
 
     Args:
         model: what is trained.
         patterns: of names, as fnmatch understands them; None takes every layer.
 
     Raises:
-        UserError: a pattern fits no layer.
+        UserError: a pattern fits no layer, or there is none.
     """
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, Prunable)}
+    modules = dict(model.named_modules())
+    embeddings = {id(module.weight) for module in modules.values() if isinstance(module, nn.Embedding)}
+    layers = {
+        name: module
+        for name, module in modules.items()
+        if isinstance(module, Prunable) and id(module.weight) not in embeddings
+    }
+    if not layers:
+        raise UserError("pruning: this model has no convolution or linear layer; leave the section out")
     if patterns is None:
         return layers
     for pattern in patterns:
@@ -128,15 +138,17 @@ def prune_layer(
     """Set a share of a layer's weights to zero for good; zeros that are there count towards it and stay.
 
     Args:
-        module: with a `weight`; its filters lie along the first axis.
+        module: with a `weight`; its filters lie along the first axis, in Conv1D along the second.
         method: smallest weights, filters of the smallest norm, or weights by lot.
         amount: share that is zero afterwards, in [0, 1), rounded to whole weights or filters.
         norm: order of the norm for ln-structured.
     """
     weight = module.weight
     is_kept = weight.detach() != 0
-    units = len(weight) if method == "ln-structured" else weight.numel()
-    zeros = int((~is_kept.flatten(1).any(1)).sum() if method == "ln-structured" else (~is_kept).sum())
+    axis = 1 if isinstance(module, Conv1D) else 0
+    is_filter_kept = is_kept.transpose(0, axis).flatten(1).any(1)
+    is_unit_kept = is_filter_kept if method == "ln-structured" else is_kept
+    units, zeros = is_unit_kept.numel(), int((~is_unit_kept).sum())
     further = min(round(amount * units), units - 1) - zeros
     if further <= 0:
         return
@@ -146,7 +158,7 @@ def prune_layer(
     elif method == "random":
         prune.random_unstructured(module, "weight", amount=further)
     else:
-        prune.ln_structured(module, "weight", amount=further, n=norm, dim=0)
+        prune.ln_structured(module, "weight", amount=further, n=norm, dim=axis)
     prune.remove(module, "weight")
 
 
