@@ -83,6 +83,7 @@ def by_optimum(plain, folder, kind, batches):
             CalibrationConfig("x", "x", "x", len(rows), CalibrationMethod.MinMax),
             operators_to_quantize=settings.operators_to_quantize,
             batch_size=4,
+            onnx_augmented_model_name=folder / "augmented.onnx",
         )
     quantizer.quantize(settings, folder, calibration_tensors_range=ranges)
     return folder / "prepared_quantized.onnx"
