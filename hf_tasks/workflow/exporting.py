@@ -64,6 +64,16 @@ def export_trained(
         )
 
 
+def require_exports(recipe: Recipe, task: Task) -> None:
+    """Check that a recipe with exports is of a task that has some.
+
+    Raises:
+        ExportError: it is not.
+    """
+    if recipe.export is not None and task.plan_export is None:
+        raise ExportError(f"export: {task.name} has no exports; leave the section out")
+
+
 def try_export(recipe: Recipe, task: Task, model: Any, splits: Any, *, formats: Export) -> None:
     """Export the untrained model aside, so that an impossible format is known before training.
 

@@ -40,7 +40,7 @@ from hf_tasks.errors import Interrupted
 from hf_tasks.files import write_text
 from hf_tasks.recipe import Recipe
 from hf_tasks.workflow.environment import describe_environment
-from hf_tasks.workflow.exporting import export_trained, try_export
+from hf_tasks.workflow.exporting import export_trained, require_exports, try_export
 from hf_tasks.workflow.folders import require_output
 from hf_tasks.workflow.page import write_run_report
 from hf_tasks.workflow.publishing import push, write_run_card
@@ -78,10 +78,12 @@ def run(
         RecipeError: the output folder holds a run, or TrainingArguments refuse a value.
         DataError: rows or pictures are not usable.
         ModelError: weights cannot be had.
+        ExportError: the task has no exports, or a file is refused.
         Interrupted: Ctrl-C or SIGTERM; while steps are made, after a checkpoint is saved.
     """
     require_trackers(recipe)
     task, arguments = task_and_arguments(recipe)
+    require_exports(recipe, task)
     artifacts = Artifacts(recipe.output)
     console = console or Console()
     require_output(artifacts.folder, may_exist=resume or overwrite)
@@ -113,6 +115,7 @@ def check(recipe: Recipe, *, trust_remote_code: bool = False, console: Console |
     aside = recipe.output.with_name(f".{recipe.output.name}.check")
     short = replace(recipe, output=aside, training={**recipe.training, **TWO_STEPS})
     task, arguments = task_and_arguments(short)
+    require_exports(short, task)
     whole, trial = _prepare(short, task, arguments), WatchTrial()
     start = replace(whole, splits=whole.splits.head(2 * arguments.train_batch_size), trial=trial)
     try:
