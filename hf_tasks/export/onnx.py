@@ -3,7 +3,7 @@
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import onnx
 import torch
@@ -115,4 +115,13 @@ def _write_with_torch(plan: ExportPlan, target: Path, axes: dict[str, dict[int, 
         verbose=False,
     )
     assert program is not None  # it is with dynamo
+    _free_name(program.model.graph, plan.output)
     program.save(str(target), external_data=False)
+
+
+def _free_name(graph: Any, name: str) -> None:
+    """Rename the inner value called as an output; torch.onnx names such values after operators."""
+    for node in graph.all_nodes():
+        for value in node.outputs:
+            if value.name == name and not value.is_graph_output():
+                value.name = f"{name}_inside"
