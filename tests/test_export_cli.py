@@ -7,6 +7,10 @@ import pytest
 from conftest import run_program
 from pictures import write_class_pictures
 
+from hf_tasks.errors import ExportError
+from hf_tasks.export.networks import open_network
+from hf_tasks.export.parity import read_records
+
 pytestmark = pytest.mark.slow
 
 RECIPE = """\
@@ -124,3 +128,18 @@ def test_check_stops_on_an_impossible_format_before_the_first_step(tmp_path):
     )
     assert "loss" not in done.stdout
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_was_cut_short_is_told_without_a_traceback(tmp_path):
+    for name in ("model.onnx", "model.pt"):
+        (tmp_path / name).write_bytes(b"\x08\x0a\x12\x07pytorch" * 9)
+        with pytest.raises(ExportError, match=rf"{name}: .* cannot (run|load) it"):
+            open_network(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"formats": 3}', '{"formats": ["onnx"]}', "{}"])
+def test_a_proof_that_someone_changed_is_told(tmp_path, text):
+    (tmp_path / "parity.json").write_text(text)
+
+    with pytest.raises(ExportError, match="no proof of ours, found other text; delete it"):
+        read_records(tmp_path / "parity.json")

@@ -8,6 +8,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     Fail,
     InvalidArgument,
     InvalidGraph,
+    InvalidProtobuf,
     NotImplemented,
     RuntimeException,
 )
@@ -16,7 +17,7 @@ from hf_tasks.contract import Arrays
 from hf_tasks.errors import ExportError
 
 # onnxruntime's errors have no common base below Exception.
-BROKEN = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException)
+BROKEN = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented, RuntimeException)
 
 
 class OnnxNetwork:

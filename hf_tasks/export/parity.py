@@ -10,6 +10,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
+from hf_tasks.errors import ExportError
 from hf_tasks.export.latency import Latency
 from hf_tasks.files import write_text
 
@@ -83,7 +84,7 @@ class Parity:
     def write(self, path: Path) -> None:
         """Write parity.json; records of formats that were not exported anew are kept, but chosen no more."""
         anew = {record.format for record in self.records}
-        kept = [{**item, "chosen": False} for item in _read(path) if item["format"] not in anew]
+        kept = [{**item, "chosen": False} for item in read_records(path) if item["format"] not in anew]
         values = {
             "formats": [record.to_json() for record in self.records] + kept,
             "validation_rows": self.of_rows,
@@ -124,8 +125,21 @@ def parity_table(parity: Parity) -> Table:
     return table
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a parity.json; none where there is no such file.
+
+    Raises:
+        ExportError: the file is not what Parity.write leaves.
+    """
     if not path.is_file():
         return []
-    formats: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["formats"]
-    return formats
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    records = values.get("formats") if isinstance(values, dict) else None
+    is_list = isinstance(records, list)
+    if not is_list or not all(isinstance(item, dict) and "format" in item for item in records):
+        raise ExportError(f"{path}: no proof of ours, found other text; delete it and export again")
+    found: list[dict[str, Any]] = records
+    return found

@@ -14,7 +14,7 @@ from hf_tasks.export.files import ExportedFile, metadata_texts, plain_formats, r
 from hf_tasks.export.latency import measure_latency
 from hf_tasks.export.network import TorchNetwork
 from hf_tasks.export.networks import PLAIN_FILES
-from hf_tasks.export.parity import Parity, Record
+from hf_tasks.export.parity import Parity, Record, read_records
 from hf_tasks.export.prove import first_batch, prove_files, time_files
 
 ASIDE = ".unproved"
@@ -51,9 +51,10 @@ def export_run(
         The records; `failures` names the files that were refused.
 
     Raises:
-        ExportError: a format cannot be made, or none fits the budget.
+        ExportError: a format cannot be made, none fits the budget, or an earlier parity.json is broken.
     """
     require_formats(plan, options.formats, backend=options.backend)
+    read_records(folder / PARITY)
     aside = folder / ASIDE
     shutil.rmtree(aside, ignore_errors=True)
     try:

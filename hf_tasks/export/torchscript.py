@@ -67,13 +67,20 @@ class TorchScriptNetwork:
     """A TorchScript file as a contract.Network; of several outputs the first."""
 
     def __init__(self, file: Path) -> None:
-        """Load the file, on the CPU."""
+        """Load the file, on the CPU.
+
+        Raises:
+            ExportError: PyTorch does not take it, or it is not one of ours.
+        """
         self.file = file
         extra = {METADATA: ""}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.module = torch.jit.load(str(file), map_location="cpu", _extra_files=extra).eval()
-        self.metadata: dict[str, str] = json.loads(extra[METADATA])
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.module = torch.jit.load(str(file), map_location="cpu", _extra_files=extra).eval()
+            self.metadata: dict[str, str] = json.loads(extra[METADATA])
+        except (RuntimeError, ValueError) as error:
+            raise ExportError(f"{file}: PyTorch cannot load it: {str(error).splitlines()[0]}") from error
         self.names: list[str] = json.loads(self.metadata["inputs"])
 
     def __call__(self, inputs: Arrays) -> np.ndarray:
