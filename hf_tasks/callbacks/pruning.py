@@ -12,8 +12,9 @@ from transformers.pytorch_utils import Conv1D
 
 from hf_tasks.errors import UserError
 
+Prunable = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 # Conv1D is the linear layer of GPT-2, its weight transposed.
-Prunable = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | Conv1D
+PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, Conv1D)
 
 
 class Prune(TrainerCallback):
@@ -115,7 +116,7 @@ def prunable_layers(model: nn.Module, patterns: Sequence[str] | None) -> dict[st
     layers = {
         name: module
         for name, module in modules.items()
-        if isinstance(module, Prunable) and id(module.weight) not in embeddings
+        if isinstance(module, PRUNABLE) and id(module.weight) not in embeddings
     }
     if not layers:
         raise UserError("pruning: this model has no convolution or linear layer; leave the section out")

@@ -134,12 +134,10 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         values = None
-    records = values.get("formats") if isinstance(values, dict) else None
-    is_list = isinstance(records, list)
-    if not is_list or not all(isinstance(item, dict) and "format" in item for item in records):
-        raise ExportError(f"{path}: no proof of ours, found other text; delete it and export again")
-    found: list[dict[str, Any]] = records
-    return found
+    records: Any = values.get("formats") if isinstance(values, dict) else None
+    if isinstance(records, list) and all(isinstance(item, dict) and "format" in item for item in records):
+        return records
+    raise ExportError(f"{path}: no proof of ours, found other text; delete it and export again")
