@@ -20,6 +20,7 @@ for command in (
     training.train,
     training.check,
     training.prepare,
+    training.tune,
     runs.evaluate,
     runs.report,
     runs.compare,

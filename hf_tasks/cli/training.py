@@ -1,4 +1,4 @@
-"""Commands that take a recipe: train, check, prepare."""
+"""Commands that take a recipe: train, check, prepare, tune."""
 
 import json
 import sys
@@ -118,3 +118,31 @@ def prepare(
 
     for line in prepare_pictures(loaded):
         say(line)
+
+
+def tune(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Wanted in all: of earlier starts and of other processes too.")
+    ] = 20,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Search the values that `tune:` names; start it again to go on, several times to share the work."""
+    from hf_tasks.recipe import load_recipe
+    from hf_tasks.recipe.search import require_search
+
+    loaded = load_recipe(recipe, overrides or ())
+    if loaded.tune is not None:
+        require_search(recipe, overrides or (), loaded.tune)
+    from hf_tasks.data.presence import require_present
+
+    require_present({f"data.{key}": source for key, source in dict(loaded.settings)["data"]})
+    from hf_tasks.workflow.tuning import tune as tune_recipe
+
+    try:
+        best = tune_recipe(loaded, trials=trials, trust_remote_code=trust_remote_code, console=console)
+    except Interrupted as stop:
+        say(f"{stop.args[0].partition('; ')[0]}; go on with the same command")
+        raise typer.Exit(stop.exit_code) from None
+    say(f"best recipe: {best}")

@@ -29,6 +29,7 @@ from hf_tasks.recipe.sections import (
     Hub,
     Pruning,
     Report,
+    Tune,
 )
 from hf_tasks.recipe.training_fields import owned_fields, training_model
 from hf_tasks.recipe.values import MergedValues, apply_overrides, resolve_references
@@ -50,6 +51,7 @@ class Recipe:
     pruning: Pruning | None
     export: Export | None
     """None where nothing is exported."""
+    tune: Tune | None
     settings: BaseModel
     """The sections of the task: an instance of `registry.task_settings(task)`."""
     text: str
@@ -92,6 +94,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         hub=common.hub,
         pruning=common.pruning,
         export=_export(common.export),
+        tune=common.tune,
         settings=settings,
         text=dump_document(merged.written),
         path=path,

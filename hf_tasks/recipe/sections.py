@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -141,6 +141,53 @@ class Export(BaseModel):
     budget: ExportBudget | None = None
 
 
+class Range(BaseModel):
+    """Numbers between two bounds, whole ones where both bounds are."""
+
+    model_config = _STRICT
+
+    low: int | float = Field(description="Smallest value.")
+    high: int | float = Field(description="Largest value.")
+    log: bool = Field(False, description="Try each order of magnitude as often as the next.")
+
+    @model_validator(mode="after")
+    def _has_room(self) -> "Range":
+        if self.low >= self.high:
+            raise ValueError(f"found low {self.low} and high {self.high}, wanted low below high")
+        if self.log and self.low <= 0:
+            raise ValueError(f"found low {self.low}, wanted one above 0 for `log: true`")
+        return self
+
+
+class Choices(BaseModel):
+    """Values to choose among; whole sections may be values."""
+
+    model_config = _STRICT
+
+    choices: list[Any] = Field(min_length=1, description="Values that the key may have.")
+
+
+class Tune(BaseModel):
+    """What `hf-tasks tune` searches for."""
+
+    model_config = _STRICT
+
+    search: dict[str, Range | Choices] = Field(
+        min_length=1, description="Keys of this recipe, as training.learning_rate, each with its values."
+    )
+    metric: str | None = Field(
+        None, min_length=1, description="What counts; left out: what the best checkpoint is chosen by."
+    )
+    direction: Literal["maximize", "minimize"] | None = Field(None, description="Of `metric`.")
+    prune: bool = Field(True, description="Stop trials that are worse than half of those before.")
+
+    @model_validator(mode="after")
+    def _says_what_is_better(self) -> "Tune":
+        if (self.metric is None) != (self.direction is None):
+            raise ValueError("wanted `metric` and `direction` together, or neither")
+        return self
+
+
 class CommonSections(BaseModel):
     """The sections of every recipe; a further one is a further field."""
 
@@ -155,3 +202,4 @@ class CommonSections(BaseModel):
     hub: Hub | None = Field(None, description="Upload the finished run to the Hub.")
     pruning: Pruning | None = None
     export: list[ExportFormat] | Export = Field([], description="Formats, or a mapping with `formats:`.")
+    tune: Tune | None = Field(None, description="What `hf-tasks tune` searches for.")

@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,6 +14,7 @@ from rich.console import Console
 from transformers import (
     PreTrainedModel,
     Trainer,
+    TrainerCallback,
     TrainerState,
     TrainingArguments,
     set_seed,
@@ -64,6 +65,7 @@ def run(
     overwrite: bool = False,
     trust_remote_code: bool = False,
     console: Console | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Artifacts:
     """Train, measure and save what a recipe describes.
 
@@ -73,6 +75,7 @@ def run(
         overwrite: replace an earlier run in the output folder.
         trust_remote_code: allow the recipe's `metrics` to fetch and run code of the Hub.
         console: where progress is shown.
+        callbacks: further ones for the trainer, such as one that ends a trial of a search.
 
     Raises:
         RecipeError: the output folder holds a run, or TrainingArguments refuse a value.
@@ -95,7 +98,7 @@ def run(
             _output(artifacts, arguments, overwrite=overwrite),
             Trackers(artifacts, recipe, say=say) as trackers,
         ):
-            start = replace(start, watch=watch)
+            start = replace(start, watch=watch, callbacks=callbacks)
             _fit(recipe, start, trust_remote_code=trust_remote_code, console=console, trackers=trackers)
     except Interrupted as stop:
         raise _with_the_way_on(stop, artifacts, arguments) from None
@@ -141,6 +144,7 @@ class _Start:
     trial: WatchTrial | None = None
     """Set in a trial, which exports before it trains."""
     watch: SignalWatch = field(default_factory=SignalWatch)
+    callbacks: Sequence[TrainerCallback] = ()
 
 
 def _prepare(recipe: Recipe, task: Task, arguments: TrainingArguments) -> _Start:
@@ -210,6 +214,8 @@ def _fit(
         defaults = task.training_defaults(recipe.settings)
         trackers.follow(trainer, training_defaults=defaults, checkpoint=checkpoint)
         trainer.add_callback(StopOnSignal(start.watch))
+    for callback in start.callbacks:
+        trainer.add_callback(callback)
     with explained_full_disk(artifacts.checkpoints):
         with closing(progress):
             facts = _train(trainer, checkpoint, recipe)
