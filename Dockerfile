@@ -1,6 +1,6 @@
 # docker build -t hf-tasks .                                    for processors
 # docker build -t hf-tasks --build-arg TORCH=cu130 .            for NVIDIA GPUs
-# docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/work" hf-tasks train recipe.yaml
+# docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" hf-tasks train recipe.yaml
 FROM python:3.11.14-slim-bookworm
 
 # Of https://download.pytorch.org/whl/: cpu, or a version of CUDA.
@@ -18,12 +18,12 @@ COPY recipes /source/recipes
 COPY hf_tasks /source/hf_tasks
 RUN pip install "/source[mlflow,onnx,tensorboard]" \
     && useradd --create-home --uid 1000 trainer \
-    && mkdir -p /cache /work \
-    && chown trainer /cache /work \
+    && mkdir -p /cache /data \
+    && chown trainer /cache /data \
     && chmod a+rwx /cache
 
 USER trainer
-WORKDIR /work
+WORKDIR /data
 VOLUME /cache
 ENTRYPOINT ["hf-tasks"]
 CMD ["--help"]

@@ -96,7 +96,7 @@ def test_mlflow_and_tensorboard_know_the_options_they_are_given():
         5000,
         "sqlite:////cache/mlflow.db",
     )
-    assert (flags.logdir, flags.port) == ("/work/runs", 6006)
+    assert (flags.logdir, flags.port) == ("/data/runs", 6006)
 
 
 def test_the_trainer_waits_for_the_server_it_tells():
