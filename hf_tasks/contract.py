@@ -1,6 +1,7 @@
 """What a task folder provides: a value made of functions, nothing to inherit."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -161,6 +162,10 @@ class ExampleColumns:
     """What is true of it."""
     answer: str = "predicted"
     """What was said of it."""
+
+
+ProgressBar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""(description, total) -> a bar; what it gives is called with the number of further pictures."""
 
 
 class Packed(NamedTuple):
@@ -398,8 +403,8 @@ class Task:
     """(trainer, splits) -> metrics and table of the validation rows."""
     load_predictor: Callable[..., Predictor]
     """(model folder[, network]) -> a predictor for new files; a given network answers for the saved one."""
-    prepare_pictures: Callable[[Any, Any, Any], Mapping[str, Packed]] | None = None
-    """(settings, model, splits) -> what was decoded into the cache, by split; None without a cache."""
+    prepare_pictures: Callable[[Any, Any, Any, ProgressBar], Mapping[str, Packed]] | None = None
+    """(settings, model, splits, bar) -> what was decoded into the cache, by split; None without a cache."""
     compare_tables: Callable[[pa.Table, pa.Table], Comparison] | None = None
     """(tables of two runs, the same examples in the same order) -> how they differ; None where it cannot."""
     example_columns: ExampleColumns = ExampleColumns()

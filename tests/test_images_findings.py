@@ -1,11 +1,15 @@
 """Planted faults of pictures, each found and told by hand-made findings."""
 
+from contextlib import contextmanager
+
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from hf_tasks.contract import FoundRow
+from hf_tasks.data.load import PICTURE
 from hf_tasks.images.findings import find_near_duplicates, find_picture_faults, near_pairs
 from hf_tasks.images.look import PictureFacts, difference_hash, look_at, look_at_all
 
@@ -153,9 +157,16 @@ def test_many_pictures_are_looked_at_in_order(tmp_path):
     for number in range(20):
         Image.new("RGB", (20 + number, 10)).save(tmp_path / f"{number}.png")
         images.append({"bytes": None, "path": str(tmp_path / f"{number}.png")})
-    done = []
+    rows = datasets.Dataset.from_dict({"image": images}, datasets.Features({"image": PICTURE}))
+    told, done = [], []
 
-    facts = list(look_at_all(images.__getitem__, range(3, 20), done.append))
+    @contextmanager
+    def progress(description, total):
+        told.append(total)
+        yield done.append
 
-    assert [fact.width for fact in facts] == list(range(23, 40))
+    facts = look_at_all([rows.select(range(15, 20)), rows.select(range(3, 15))], progress)
+
+    assert [fact.width for fact in facts] == [*range(35, 40), *range(23, 35)]
+    assert told == [17]
     assert sum(done) == 17

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +16,7 @@ import torch
 from filelock import FileLock
 from torch.utils.data import DataLoader, Dataset
 
-from hf_tasks.contract import Packed
+from hf_tasks.contract import Packed, ProgressBar
 from hf_tasks.errors import DataError
 from hf_tasks.images.packs import (
     AGAIN,
@@ -37,9 +36,6 @@ FEWEST_PER_PACK, MOST_PER_PACK = 64, 2048
 PACKS_WANTED = 16
 # Decoders whose next version may decode to other pixels.
 DECODERS = ("opencv-python-headless", "pillow", "torchvision", "timm")
-
-ProgressBar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""(description, total) -> a bar; what it gives is called with the number of further pictures."""
 
 
 class Decoder(Protocol):

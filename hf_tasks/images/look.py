@@ -2,15 +2,17 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import datasets
 import numpy as np
 from PIL import Image
 
+from hf_tasks.contract import ProgressBar
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import load_small
 
@@ -64,21 +66,22 @@ def look_at(image: Mapping[str, Any]) -> PictureFacts:
     )
 
 
-def look_at_all(
-    load: Callable[[int], Mapping[str, Any]], places: Sequence[int], advance: Callable[[int], None]
-) -> Iterator[PictureFacts]:
+def look_at_all(parts: Sequence[datasets.Dataset], progress: ProgressBar) -> list[PictureFacts]:
     """The facts of many pictures in order, on all cores.
 
     Args:
-        load: (place) -> a row's picture.
-        places: of the rows to look at.
-        advance: told how many more are done.
+        parts: rows with the column `image`, not decoded.
+        progress: shows how far it is.
     """
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for start in range(0, len(places), CHUNK):
-            chunk = places[start : start + CHUNK]
-            yield from pool.map(lambda place: look_at(load(place)), chunk)
-            advance(len(chunk))
+    facts: list[PictureFacts] = []
+    total = sum(map(len, parts))
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, progress("Looking at pictures", total) as advance:
+        for rows in parts:
+            for start in range(0, len(rows), CHUNK):
+                places = range(start, min(start + CHUNK, len(rows)))
+                facts += pool.map(lambda place, rows=rows: look_at(rows[place]["image"]), places)
+                advance(len(places))
+    return facts
 
 
 def difference_hash(likeness: bytes) -> int:

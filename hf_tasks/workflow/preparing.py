@@ -1,5 +1,6 @@
 """Decodes the pictures of a recipe into the cache, so that training with `cache: true` starts at once."""
 
+from hf_tasks.data.inspect import slow_progress
 from hf_tasks.errors import UserError
 from hf_tasks.recipe import Recipe
 from hf_tasks.registry import load_task
@@ -16,8 +17,9 @@ def prepare(recipe: Recipe) -> list[str]:
         raise UserError(f"task: {recipe.task} has no pictures to decode; nothing is to be prepared")
     weights, splits = task.open_weights(recipe.settings), task.prepare(recipe.settings)
     model = task.build_model(recipe.settings, weights, splits)
+    done = task.prepare_pictures(recipe.settings, model, splits, slow_progress)
     return [
         f"{split}: {packed.pictures} pictures, {packed.decoded} of them decoded now; "
         f"the cache they share holds {packed.bytes / 1e6:,.1f} MB in {packed.folder}"
-        for split, packed in task.prepare_pictures(recipe.settings, model, splits).items()
+        for split, packed in done.items()
     ]

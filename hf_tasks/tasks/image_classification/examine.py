@@ -4,28 +4,24 @@ from collections.abc import Sequence
 
 import datasets
 
-from hf_tasks.contract import Examination, Finding, FoundRow, SourceRows
-from hf_tasks.data.cleaning import picture_rows, sample_by_class
+from hf_tasks.contract import Examination, Finding
 from hf_tasks.data.duplicate_findings import find_duplicates
+from hf_tasks.data.examined import ExaminedPictures
 from hf_tasks.data.inspect import slow_progress
-from hf_tasks.data.label_findings import LabelledRows, Labels, find_label_faults
+from hf_tasks.data.label_findings import Labels
 from hf_tasks.data.labels import label_texts, read_labels
 from hf_tasks.data.load import load_rows
 from hf_tasks.data.sources import FolderSource, Source, source_name
 from hf_tasks.errors import DataError
 from hf_tasks.images.findings import find_near_duplicates, find_picture_faults
-from hf_tasks.images.look import PictureFacts, look_at_all
+from hf_tasks.images.look import look_at_all
 from hf_tasks.tasks.image_classification.settings import Columns, Settings
-
-SAMPLE_ROWS = 2000
-"""Pictures of a section that are looked at, or one of each class where there are more classes."""
 
 
 def examine(settings: Settings, everything: bool, seed: int) -> Examination:
     """Look at all labels, and at the pictures of a sample that holds each class, or of all rows."""
     columns, findings = settings.data.columns, list[Finding]()
-    sources, parts = dict[str, SourceRows](), list[LabelledRows]()
-    rows, facts, labels = list[FoundRow](), list[PictureFacts](), list[Labels | None]()
+    seen = ExaminedPictures(everything, seed)
     for section, source in _sections(settings).items():
         try:
             loaded = load_rows(source, key=f"data.{section}", image_column=columns.image)
@@ -33,22 +29,15 @@ def examine(settings: Settings, everything: bool, seed: int) -> Examination:
         except DataError as error:
             findings.append(Finding.of_error(error, kind=f"data.{section} cannot be used"))
             continue
-        rows_N = [FoundRow(section, place + 1, path) for place, path in enumerate(loaded["path"][:])]
-        limit = len(loaded) if everything else max(SAMPLE_ROWS, len(set(labels_N)))
-        places = sample_by_class(labels_N, limit=limit, seed=seed)
-        parts.append(LabelledRows(rows_N, labels_N))
-        sources[section] = picture_rows(
-            loaded, source, looked_at=places, image_column=columns.image, label_column=columns.label
-        )
-        rows += [rows_N[place] for place in places]
-        labels += [labels_N[place] for place in places]
-        facts += _look(loaded, places)
-    if parts and parts[0].rows[0].section == "train":
-        findings += find_label_faults(parts[0], parts[1:])
-    findings += find_picture_faults(rows, facts, image_size=settings.model.image_size)
-    findings += find_duplicates(rows, [fact.content or None for fact in facts], labels, what="pictures")
-    findings += find_near_duplicates(rows, facts, labels)
-    return Examination(findings, sources)
+        seen.add(section, source, loaded, labels_N, image_column=columns.image, label_column=columns.label)
+    facts = look_at_all(seen.images, slow_progress)
+    findings += seen.label_faults()
+    findings += find_picture_faults(seen.rows, facts, image_size=settings.model.image_size)
+    findings += find_duplicates(
+        seen.rows, [fact.content or None for fact in facts], seen.labels, what="pictures"
+    )
+    findings += find_near_duplicates(seen.rows, facts, seen.labels)
+    return Examination(findings, seen.sources)
 
 
 def _sections(settings: Settings) -> dict[str, Source]:
@@ -70,9 +59,3 @@ def _labels(
     for row, name in zip(memberships.rows_M.tolist(), memberships.names_M.to_pylist(), strict=True):
         names[row] = (*names[row], name)
     return names
-
-
-def _look(rows: datasets.Dataset, places: Sequence[int]) -> list[PictureFacts]:
-    images = rows.select_columns(["image"])
-    with slow_progress("Looking at pictures", len(places)) as advance:
-        return list(look_at_all(lambda place: images[place]["image"], places, advance))

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from transformers import TimmWrapperForImageClassification, TrainingArguments
 
-from hf_tasks.contract import ClassificationAnswers, Packed, Predictions, Task
+from hf_tasks.contract import ClassificationAnswers, Predictions, Task
 from hf_tasks.data.folders import PICTURE_SUFFIXES
 from hf_tasks.data.inspect import slow_progress
 from hf_tasks.data.sources import Source
@@ -16,7 +16,7 @@ from hf_tasks.errors import DataError
 from hf_tasks.images.augmentation import require_augmentation
 from hf_tasks.images.backbone import OpenedWeights, open_weights, require_buildable
 from hf_tasks.images.decode import load_rgb
-from hf_tasks.images.prepare import prepare_splits as prepare_cache
+from hf_tasks.images.prepare import prepare_pictures
 from hf_tasks.metrics.modules import compute_further, load_further_metrics
 from hf_tasks.tasks.image_classification.calibration import fit_calibration
 from hf_tasks.tasks.image_classification.compare import compare_tables, find_pictures
@@ -150,20 +150,6 @@ def build_trainer(
         if settings.cache:
             trainer.pack_pictures(slow_progress)
     return trainer
-
-
-def prepare_pictures(
-    settings: Settings, model: TimmWrapperForImageClassification, splits: ClassificationSplits
-) -> Mapping[str, Packed]:
-    """Fill and mend the cache that `cache: true` trains from."""
-    assert splits.train is not None
-    return prepare_cache(
-        splits.train,
-        splits.validation,
-        config=model.config,
-        augmentation=settings.augmentation,
-        progress=slow_progress,
-    )
 
 
 def compute_predictions(trainer: ImageClassificationTrainer, splits: ClassificationSplits) -> Predictions:

@@ -21,9 +21,9 @@ from transformers import (
 )
 from transformers.trainer_utils import EvalLoopOutput
 
+from hf_tasks.contract import ProgressBar
 from hf_tasks.data.order import EpochKeys, FollowEpoch
 from hf_tasks.errors import UserError
-from hf_tasks.images.cache import ProgressBar
 from hf_tasks.images.dataset import TrainingPictures, ValidationPictures, packed_pictures
 from hf_tasks.images.transform import ValidationTransform, build_train_transform
 from hf_tasks.metrics.classification import compute_multiclass, compute_multilabel, scalar_metrics

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from transformers import TrainingArguments
 
-from hf_tasks.contract import Indexing, Packed, Predictions, Task
+from hf_tasks.contract import Indexing, Predictions, Task
 from hf_tasks.data.folders import PICTURE_SUFFIXES
 from hf_tasks.data.inspect import slow_progress
 from hf_tasks.errors import RecipeError
 from hf_tasks.images.augmentation import require_augmentation
 from hf_tasks.images.backbone import OpenedWeights, open_weights, require_buildable
-from hf_tasks.images.prepare import prepare_splits as prepare_cache
+from hf_tasks.images.prepare import prepare_pictures
 from hf_tasks.tasks.metric_learning.compare import compare_tables, find_pictures
 from hf_tasks.tasks.metric_learning.data import RetrievalSplits, prepare_splits, prepare_validation
 from hf_tasks.tasks.metric_learning.examine import examine
@@ -109,18 +109,6 @@ def build_trainer(
             trainer.pack_pictures(slow_progress)
         trainer.get_train_dataloader()  # refuses what the sampler refuses, before the first step
     return trainer
-
-
-def prepare_pictures(settings: Settings, model: Embedder, splits: RetrievalSplits) -> Mapping[str, Packed]:
-    """Fill and mend the cache that `cache: true` trains from."""
-    assert splits.train is not None
-    return prepare_cache(
-        splits.train,
-        splits.validation,
-        config=model.config,
-        augmentation=settings.augmentation,
-        progress=slow_progress,
-    )
 
 
 def compute_predictions(trainer: MetricLearningTrainer, splits: RetrievalSplits) -> Predictions:
