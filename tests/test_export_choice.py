@@ -1,7 +1,12 @@
 """Which exported file a budget chooses."""
 
+import re
+from dataclasses import replace
+from io import StringIO
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from hf_tasks.errors import ExportError
 from hf_tasks.export.choose import Budget, choose_format
@@ -79,8 +84,17 @@ def test_latency_is_measured_for_one_and_for_thirty_two():
     assert all(0 <= latency.median <= latency.p95 for latency in found.values())
 
 
-def test_the_table_has_a_line_a_file():
-    table = parity_table(Parity((EXACT, SMALL), of_rows=10, reference_latency_ms=EXACT.latency_ms))
+def test_the_table_has_a_line_a_file_and_fits_a_terminal():
+    longest = replace(EXACT, format="torchscript-end-to-end", chosen=True, largest_difference=5.2e-4)
+    refused = replace(SMALL, format="torchao-int8", passed=False, agreement=0.99999)
+    console = Console(width=80, record=True, file=StringIO())
+    table = parity_table(Parity((longest, refused), of_rows=10, reference_latency_ms=EXACT.latency_ms))
+
+    console.print(table)
+    printed = console.export_text()
 
     assert table.row_count == 2
-    assert "10 of 10 validation examples" in str(table.caption)
+    assert "10 of 10 validation examples" in printed
+    assert "…" not in printed
+    assert re.search(r"torchscript-end-to-end \* +good +5\.2e-04 +100% ", printed)
+    assert re.search(r"torchao-int8 +refused .* 99\.99% ", printed)  # what is not all is never 100 %

@@ -103,12 +103,12 @@ def parity_table(parity: Parity) -> Table:
         "proof",
         "diff",
         "agree",
-        metric.name,
+        "metric",
         "ms (1)",
         "ms (32)",
         "MB",
         box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
         caption=f"{shown[0].examples} of {parity.of_rows} validation examples; "
         f"PyTorch: {metric.name} {metric.before:.4f}, {reference} ms",
     )
@@ -117,7 +117,7 @@ def parity_table(parity: Parity) -> Table:
             f"{record.format} *" if record.chosen else record.format,
             "[green]good[/]" if record.passed else "[bold red]refused[/]",
             f"{record.largest_difference:.1e}",
-            f"{record.agreement:.2%}",
+            "100%" if record.agreement == 1 else f"{min(record.agreement, 0.9999):.2%}",
             f"{record.metric.after:.4f}",
             *(f"{latency.median:.1f}" for latency in record.latency_ms.values()),
             f"{record.bytes / 1e6:.1f}",
