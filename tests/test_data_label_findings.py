@@ -58,6 +58,12 @@ def test_labels_of_validation_alone_are_left_out():
     assert found.rows == (FoundRow("validation", 3, "3.png: 'cat'", is_left_out=True),)
 
 
+def test_a_case_twin_with_a_space_is_told_too():
+    found = find_alike({"cat": 15, "Cat ": 14, "dog": 9})
+
+    assert told(found) == {"classes that differ only in upper and lower case": ["'Cat ' and 'cat'"]}
+
+
 def test_case_twins_and_slips_of_the_pen_are_told_with_their_counts():
     counts = {
         "Daisy": 6,

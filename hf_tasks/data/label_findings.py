@@ -123,7 +123,7 @@ def find_alike(counts: Mapping[str, int]) -> list[Finding]:
     """Classes that differ in upper and lower case alone, and rare ones a letter away from another."""
     by_case: dict[str, list[str]] = {}
     for name in sorted(counts):
-        by_case.setdefault(name.casefold(), []).append(name)
+        by_case.setdefault(name.strip().casefold(), []).append(name)
     twins = [" and ".join(map(repr, names)) for names in by_case.values() if len(names) > 1]
     slips = [
         f"{rare!r} ({counts[rare]} rows) and {common!r} ({counts[common]})"
