@@ -45,7 +45,7 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(PYTHON) -m venv .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --editable \
-		".[lora,mlflow,onnx-torch,tensorboard,test]" "transformers>=5" "sentence-transformers>=6"
+		".[faiss,lora,mlflow,onnx-torch,tensorboard,test,torchao,tune]" "transformers>=5" "sentence-transformers>=6"
 	touch $@
 
 $(BIN)/python:
