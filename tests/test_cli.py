@@ -7,13 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, run_program
 
 from hf_tasks import __all__ as public_names
+from hf_tasks.workflow.prediction import open_writer
 
 DIGITS = ROOT / "recipes/image_classification/digits.yaml"
 HEAVY = "{'torch', 'transformers', 'datasets', 'timm', 'sklearn', 'pandas', 'numpy'}"
@@ -211,6 +214,30 @@ def test_all_three_forms_hold_the_same_rows(digits, digits_run, tmp_path):
     )
     assert of_csv == of_jsonl == of_parquet
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.csv", "o.jsonl", "o.parquet"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_file_name_that_is_not_utf8_is_written_out(digits, digits_run, tmp_path, suffix):
+    name = os.fsdecode(b"cut \xff.png")
+    shutil.copy(next((digits / "data/digits/test/7").iterdir()), tmp_path / name)
+    out = tmp_path / f"o.{suffix}"
+
+    done = run_program("predict", digits_run, tmp_path, "--out", out, folder=digits)
+
+    assert done.returncode == 0, done.stderr
+    read = {"csv": pd.read_csv, "jsonl": partial(pd.read_json, lines=True), "parquet": pd.read_parquet}
+    assert read[suffix](out)["path"].tolist() == [rf"{tmp_path}/cut \xff.png"]
+
+
+def test_texts_that_look_like_dates_are_texts_in_parquet(tmp_path):
+    row = {"path": "a", "predicted": "2024-01-01", "probability": 0.5, "error": None}
+    broken = {"path": "b", "predicted": None, "probability": None, "error": "b: there is no such file"}
+
+    with open_writer(tmp_path / "o.parquet") as write:
+        write(row)
+        write(broken)
+
+    assert pq.read_table(tmp_path / "o.parquet").to_pylist() == [row, broken]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 from torch import nn
@@ -85,7 +87,8 @@ def open_predictor(
             return task.exported_module(task.load_model(artifacts.model))
 
         exported = [open_export(artifacts.exports, with_format, build_model)]
-    return paths, task.load_predictor(artifacts.model, *exported)(paths, batch_size=batch_size)
+    answers = task.load_predictor(artifacts.model, *exported)(paths, batch_size=batch_size)
+    return paths, map(_with_names_in_utf8, answers)
 
 
 def task_of_run(run_folder: Path) -> Task:
@@ -118,6 +121,15 @@ def find_files(inputs: list[Path], suffixes: frozenset[str]) -> Iterator[Path]:
             raise UserError(f"{path}: no such file or folder")
 
 
+def _with_names_in_utf8(row: Row) -> Row:
+    r"""The row with bytes of a file's name that are not UTF-8 written out, as `\xff`."""
+    names = {key: row[key] for key in ("path", "file", "error") if row.get(key) is not None}
+    return {
+        **row,
+        **{key: os.fsencode(name).decode(errors="backslashreplace") for key, name in names.items()},
+    }
+
+
 @contextmanager
 def _csv_writer(path: Path) -> Iterator[Callable[[Row], None]]:
     with written_aside(path) as part, part.open("w", encoding="utf-8", newline="") as file:
@@ -139,12 +151,24 @@ def _jsonl_writer(path: Path) -> Iterator[Callable[[Row], None]]:
 
 @contextmanager
 def _parquet_writer(path: Path) -> Iterator[Callable[[Row], None]]:
-    """Goes through lines of JSON, as the type of a column is known for sure only at the end."""
+    """Goes through lines of JSON, as the type of a column is known for sure only at the end.
+
+    Texts stay texts, even those that look like dates.
+    """
     lines = path.with_name(f".{path.name}.jsonl")
-    with _jsonl_writer(lines) as write:
+    columns: dict[str, pa.DataType | None] = {}
+    with _jsonl_writer(lines) as write_line:
+
+        def write(row: Row) -> None:
+            for name, value in row.items():
+                columns[name] = pa.string() if isinstance(value, str) else columns.get(name)
+            write_line(row)
+
         yield write
+    texts = pa.schema([(name, kind) for name, kind in columns.items() if kind is not None])
+    options = pyarrow.json.ParseOptions(explicit_schema=texts)
     with written_aside(path) as part:
-        pq.write_table(pyarrow.json.read_json(lines), part)
+        pq.write_table(pyarrow.json.read_json(lines, parse_options=options).select(list(columns)), part)
     lines.unlink()
 
 
