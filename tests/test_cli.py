@@ -162,6 +162,37 @@ def test_evaluate_never_writes_over_a_run(digits, digits_run):
     assert "holds a run, whose figures stay" in done.stderr
 
 
+def test_evaluate_reads_a_table_in_another_encoding(digits, digits_run, tmp_path):
+    header, *rows = (digits / "data/digits/test_metadata.csv").read_text().splitlines()
+    table = tmp_path / "test.csv"
+    table.write_text("\n".join([f"{header},заметка", *(f"{row},да" for row in rows)]), "cp1251")
+    arguments = ["--data", table, "--images", "data/digits", "--out", tmp_path / "again"]
+
+    unnamed = run_program("evaluate", digits_run, *arguments, folder=digits)
+    named = run_program("evaluate", digits_run, *arguments, "--encoding", "cp1251", folder=digits)
+
+    assert "is not utf-8" in unnamed.stderr
+    assert named.returncode == 0, named.stderr
+
+
+def test_a_full_disk_is_a_message_in_every_command(tmp_path):
+    # A limit on the size of files is a full disk to the program.
+    command = f"ulimit -f 0; {sys.executable} -m hf_tasks recipes copy multiclass my.yaml"
+
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "File too large; make room, or see who may write there" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_predict_gives_the_rows_that_training_gave(digits, digits_run, tmp_path):
     done = run_program(
         "predict", digits_run, "data/digits/test", "--out", tmp_path / "out.csv", folder=digits
@@ -247,10 +278,15 @@ def test_texts_that_look_like_dates_are_texts_in_parquet(tmp_path):
         (["RUN", "x.png", "--out", "o.csv"], "x.png: no such file or folder"),
         (["RUN", "empty", "--out", "o.csv"], "empty: no files here that end in"),
         (["RUN", "x.png", "--out", "o.txt"], "o.txt ends in '.txt'; wanted one of .csv, .jsonl, .parquet"),
+        (["RUN", "x.png", "--out", "letter/o.csv"], "--out: letter is a file, wanted a folder"),
+        (["RUN", "x.png", "--out", "empty"], "empty ends in ''; wanted one of .csv"),
+        (["RUN", "x.png", "--out", "folder.csv"], "folder.csv is a folder; name a file"),
     ],
 )
 def test_what_predict_cannot_do_is_a_message(digits_run, tmp_path, arguments, message):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "letter").write_text("dear")
 
     done = run_program(
         "predict", *(digits_run if word == "RUN" else word for word in arguments), folder=tmp_path
@@ -314,6 +350,7 @@ WITHOUT_TORCH = "import sys; from hf_tasks import cli; sys.modules['torch'] = No
         (["train", DIGITS], "data.train.table: no file data/digits/train_metadata.csv"),
         (["train", DIGITS], "data.validation.table: no file data/digits/test_metadata.csv"),
         (["train", DIGITS, "output=full"], "full is not empty and holds no run"),
+        (["train", DIGITS, "output=full/file/run"], "full/file is a file, wanted a folder"),
     ],
 )
 def test_what_needs_no_torch_is_refused_without_it(tmp_path, arguments, found):

@@ -1,12 +1,17 @@
 """The list of all commands, in the order of `--help`, and what their errors become."""
 
+import errno
 import sys
+from typing import NoReturn
 
 import typer
 
 from hf_tasks.cli import indexing, material, runs, training
 from hf_tasks.cli.screen import errors, is_first_process, quiet_libraries, show_own_messages
 from hf_tasks.errors import UserError
+
+# What only the user can mend: who may write where, and the room on a disk.
+REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 app = typer.Typer(
     help="From pictures or texts to a trained, measured and delivered model, with one readable recipe.",
@@ -46,7 +51,15 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        if is_first_process():
-            errors.print("[bold red]error:[/]", end=" ")
-            errors.print(str(error), markup=False, soft_wrap=True)
-        sys.exit(2)
+        _end_with(str(error))
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        _end_with(f"{error.filename or 'a file'}: {error.strerror}; make room, or see who may write there")
+
+
+def _end_with(message: str) -> NoReturn:
+    if is_first_process():
+        errors.print("[bold red]error:[/]", end=" ")
+        errors.print(message, markup=False, soft_wrap=True)
+    sys.exit(2)

@@ -19,6 +19,9 @@ def evaluate(
     images: Annotated[
         Path | None, typer.Option(help="Folder that picture paths in the table start from.")
     ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of a csv, tsv or jsonl table; left out: utf-8.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the figures; left out: RUN/evaluation.")
     ] = None,
@@ -31,13 +34,17 @@ def evaluate(
 
     require_finished(run)
     require_inputs([] if data is None else [data])
-    if images is not None and (data is None or data.is_dir()):
+    is_table = data is not None and not data.is_dir()
+    if images is not None and not is_table:
         raise UserError("--images: only a table given by --data has picture paths to start from there")
+    if encoding is not None and not is_table:
+        raise UserError("--encoding: only a table given by --data is text")
     source: FolderSource | TableSource | None = None
     if data is not None and data.is_dir():
         source = FolderSource(folder=str(data))
     elif data is not None:
-        source = TableSource(table=str(data), images=None if images is None else str(images))
+        folder = None if images is None else str(images)
+        source = TableSource(table=str(data), images=folder, encoding=encoding or "utf-8")
     artifacts = workflow.evaluate(
         run, source, out=out or run / "evaluation", trust_remote_code=trust_remote_code, console=console
     )

@@ -10,7 +10,7 @@ from hf_tasks.contract import Predictions
 from hf_tasks.data.sources import Source
 from hf_tasks.errors import UserError
 from hf_tasks.recipe import Recipe, load_recipe
-from hf_tasks.workflow.folders import require_finished
+from hf_tasks.workflow.folders import require_finished, require_writable
 from hf_tasks.workflow.page import saved_history, write_run_report
 from hf_tasks.workflow.setup import add_callbacks, task_and_arguments, write_predictions
 
@@ -33,8 +33,9 @@ def evaluate(
         console: where progress is shown.
 
     Raises:
-        UserError: the folder holds no finished run, or the rows are not usable.
+        UserError: the folder holds no finished run, the rows are not usable, or nothing can be written.
     """
+    require_writable(out, key="--out")
     if Artifacts(out).recipe.exists():
         raise UserError(f"--out: {out} holds a run, whose figures stay; name another folder")
     recipe = replace(_finished_recipe(run_folder), output=out)

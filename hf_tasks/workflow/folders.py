@@ -1,5 +1,6 @@
 """What can be said of a run's folder before anything heavy is imported."""
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ def require_output(folder: Path, *, may_exist: bool) -> None:
 
     Raises:
         RecipeError: it holds a run that may not be touched, or other files.
+        UserError: nothing can be written there.
     """
     if Artifacts(folder).recipe.is_file():
         if not may_exist:
@@ -32,6 +34,26 @@ def require_output(folder: Path, *, may_exist: bool) -> None:
         raise RecipeError([f"output: {folder} is a file; name another folder"])
     elif folder.is_dir() and any(folder.iterdir()):
         raise RecipeError([f"output: {folder} is not empty and holds no run; name another folder"])
+    require_writable(folder, key="output")
+
+
+def require_writable(folder: Path, *, key: str) -> None:
+    """Check that a folder can be made or be written to; nothing is made yet.
+
+    Args:
+        folder: that files are to stand in.
+        key: recipe key or option that names it, for the message.
+
+    Raises:
+        UserError: part of the path is a file, or the system lets this user write nothing there.
+    """
+    place = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not place.is_dir():
+        raise UserError(f"{key}: {place} is a file, wanted a folder; name another place")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{key}: nothing can be written to {place}; name another place, or see who may write there"
+        )
 
 
 def require_finished(folder: Path) -> None:
@@ -83,10 +105,13 @@ def require_table_ending(out: Path) -> None:
     """Check that answers can be written to a file of this name.
 
     Raises:
-        UserError: another ending.
+        UserError: another ending, or nothing can be written there.
     """
     if out.suffix.lower() not in TABLE_ENDINGS:
         raise UserError(f"--out: {out} ends in '{out.suffix}'; wanted one of {', '.join(TABLE_ENDINGS)}")
+    if out.is_dir():
+        raise UserError(f"--out: {out} is a folder; name a file")
+    require_writable(out.parent, key="--out")
 
 
 def finished_as_it_is(

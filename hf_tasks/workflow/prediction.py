@@ -122,7 +122,7 @@ def find_files(inputs: list[Path], suffixes: frozenset[str]) -> Iterator[Path]:
 
 
 def _with_names_in_utf8(row: Row) -> Row:
-    r"""The row with bytes of a file's name that are not UTF-8 written out, as `\xff`."""
+    r"""The row, with what is not UTF-8 in file names written out, as `\xff`."""
     names = {key: row[key] for key in ("path", "file", "error") if row.get(key) is not None}
     return {
         **row,
