@@ -1,5 +1,6 @@
 """The errors a user can mend: each says where, what was found, what was wanted, what to do next."""
 
+import difflib
 from collections.abc import Sequence
 
 
@@ -21,6 +22,29 @@ class DataError(UserError):
 
 class ModelError(UserError):
     """Weights or an architecture cannot be had."""
+
+
+class MetricError(UserError):
+    """What the best model is chosen by is not measured."""
+
+
+def require_measured(name: str | None, known: Sequence[str]) -> None:
+    """Check that an evaluation gives the figure that the best model is chosen by.
+
+    Args:
+        name: metric_for_best_model; None where none is chosen.
+        known: figures that it gives.
+
+    Raises:
+        MetricError: it does not.
+    """
+    wanted = "" if name is None else name.removeprefix("eval_")
+    if wanted and wanted not in known:
+        near = difflib.get_close_matches(wanted, known, n=1)
+        raise MetricError(
+            f"training.metric_for_best_model: found {wanted!r}, which is not measured; wanted one of "
+            f"{', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else "")
+        )
 
 
 class ExportError(UserError):

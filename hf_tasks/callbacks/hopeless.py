@@ -6,15 +6,10 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_tasks.callbacks.history import evaluation_results
-from hf_tasks.errors import UserError
 
 
 class GivenUpError(Exception):
     """A training that was ended because others did better by then."""
-
-
-class MetricError(UserError):
-    """What a search is to judge by is not measured."""
 
 
 class StopHopeless(TrainerCallback):
@@ -35,16 +30,9 @@ class StopHopeless(TrainerCallback):
         """Report.
 
         Raises:
-            MetricError: the evaluation does not measure it.
             GivenUpError: the search gives this training up.
         """
         results = list(evaluation_results(state, args).values())
-        if not results:
-            known = sorted(name.removeprefix("eval_") for name in kwargs["metrics"])
-            raise MetricError(
-                f"tune.metric: found {args.metric_for_best_model!r}, which is not measured; "
-                f"wanted one of {', '.join(known)}"
-            )
         best = max(results) if args.greater_is_better else min(results)
         self.result = best if args.load_best_model_at_end else results[-1]
         if self.is_hopeless(len(results), results[-1]):

@@ -1,6 +1,7 @@
 """The order of an epoch: shuffled, and known from seed and epoch alone, so that a resumed run repeats it."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -80,3 +81,16 @@ class FollowEpoch(TrainerCallback):
         """Tell all batches of the epoch, which know the same order as those that are left."""
         steps = max(1, ceil(len(train_dataloader) / args.gradient_accumulation_steps))
         train_dataloader.set_epoch(state.global_step // steps)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def every_row(args: TrainingArguments) -> Iterator[None]:
+    """Batches that are made inside hold all rows: `dataloader_drop_last` is about training alone.
+
+    The Trainer leaves the last rows out of evaluations too.
+    """
+    drops_last, args.dataloader_drop_last = args.dataloader_drop_last, False
+    try:
+        yield
+    finally:
+        args.dataloader_drop_last = drops_last

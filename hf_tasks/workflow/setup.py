@@ -12,6 +12,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArg
 from transformers.utils.logging import disable_progress_bar
 
 from hf_tasks.artifacts import Artifacts, read_json, write_json
+from hf_tasks.callbacks.best_metric import RequireBestMetric
 from hf_tasks.callbacks.checkpoints import KeepCheckpoints
 from hf_tasks.callbacks.history import LogBeforePauses
 from hf_tasks.callbacks.predictions import save_table
@@ -23,13 +24,14 @@ from hf_tasks.errors import UserError
 from hf_tasks.recipe import Recipe
 from hf_tasks.recipe.arguments import build_arguments
 from hf_tasks.registry import load_task
+from hf_tasks.workflow.feasible import require_integrations
 
 
 def task_and_arguments(recipe: Recipe) -> tuple[Task, TrainingArguments]:
     """The task of a recipe, and the arguments of its Trainer on this machine.
 
     Raises:
-        RecipeError: TrainingArguments refuse a value.
+        RecipeError: TrainingArguments refuse a value, or it names a tracker that is not installed.
         UserError: several GPUs for one process.
     """
     task = load_task(recipe.task)
@@ -43,6 +45,7 @@ def task_and_arguments(recipe: Recipe) -> tuple[Task, TrainingArguments]:
         # An earlier epoch is less sparse than asked for.
         defaults["load_best_model_at_end"] = False
     arguments = build_arguments(recipe, arguments_class=task.arguments_class, defaults=defaults)
+    require_integrations(recipe, arguments)
     if arguments.n_gpu > 1:
         raise UserError(
             f"{arguments.n_gpu} GPUs are visible to one process; start one process a GPU with "
@@ -70,6 +73,7 @@ def add_callbacks(trainer: Trainer, recipe: Recipe, task: Task, console: Console
     _silence_bars_of_transformers()
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(RequireBestMetric)
     trainer.add_callback(LogBeforePauses)
     trainer.add_callback(KeepCheckpoints(recipe.checkpoints.keep_best))
     progress = ShowProgress(console, task.shown_metrics)

@@ -42,6 +42,7 @@ from hf_tasks.files import write_text
 from hf_tasks.recipe import Recipe
 from hf_tasks.workflow.environment import describe_environment
 from hf_tasks.workflow.exporting import export_trained, require_exports, try_export
+from hf_tasks.workflow.feasible import require_trainable, rows_of_trial
 from hf_tasks.workflow.folders import require_output
 from hf_tasks.workflow.page import write_run_report
 from hf_tasks.workflow.publishing import push, write_run_card
@@ -120,7 +121,7 @@ def check(recipe: Recipe, *, trust_remote_code: bool = False, console: Console |
     task, arguments = task_and_arguments(short)
     require_exports(short, task)
     whole, trial = _prepare(short, task, arguments), WatchTrial()
-    start = replace(whole, splits=whole.splits.head(2 * arguments.train_batch_size), trial=trial)
+    start = replace(whole, splits=whole.splits.head(rows_of_trial(whole.splits, arguments)), trial=trial)
     try:
         with SignalWatch():
             _fit(short, start, trust_remote_code=trust_remote_code, console=console or Console())
@@ -204,6 +205,7 @@ def _fit(
     if start.trial is not None and recipe.export is not None and arguments.process_index == 0:
         try_export(recipe, task, model, splits, formats=recipe.export)
     trainer = task.build_trainer(recipe.settings, model, splits, arguments, trust_remote_code)
+    require_trainable(trainer, recipe)
     progress = add_callbacks(trainer, recipe, task, console)
     trainer.add_callback(start.trial or RequireRoomForSchedule)
     trainer.add_callback(RequireFiniteLoss(trainer, paths_of(splits.train)))

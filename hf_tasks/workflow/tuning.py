@@ -20,9 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hf_tasks.artifacts import Artifacts
-from hf_tasks.callbacks.hopeless import GivenUpError, MetricError, StopHopeless
+from hf_tasks.callbacks.hopeless import GivenUpError, StopHopeless
 from hf_tasks.callbacks.interruption import SignalWatch
-from hf_tasks.errors import RecipeError, UserError
+from hf_tasks.errors import MetricError, RecipeError, UserError
 from hf_tasks.files import write_text
 from hf_tasks.recipe import Recipe, load_recipe
 from hf_tasks.recipe.search import assignment, best_recipe_text, trial_overrides

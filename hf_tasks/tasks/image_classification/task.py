@@ -12,7 +12,7 @@ from hf_tasks.contract import ClassificationAnswers, Predictions, Task
 from hf_tasks.data.folders import PICTURE_SUFFIXES
 from hf_tasks.data.inspect import slow_progress
 from hf_tasks.data.sources import Source
-from hf_tasks.errors import DataError
+from hf_tasks.errors import DataError, require_measured
 from hf_tasks.images.augmentation import require_augmentation
 from hf_tasks.images.backbone import OpenedWeights, open_weights, require_buildable
 from hf_tasks.images.decode import load_rgb
@@ -146,6 +146,7 @@ def build_trainer(
         further_metrics=further,
     )
     if splits.train is not None:
+        require_measured(arguments.metric_for_best_model, trainer.metric_names())
         trainer.calibration = settings.calibration
         if settings.cache:
             trainer.pack_pictures(slow_progress)

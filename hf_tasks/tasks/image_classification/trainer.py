@@ -22,8 +22,9 @@ from transformers import (
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_tasks.contract import ProgressBar
-from hf_tasks.data.order import EpochKeys, FollowEpoch
+from hf_tasks.data.order import EpochKeys, FollowEpoch, every_row
 from hf_tasks.errors import UserError
+from hf_tasks.images.batches import RequireLearnableBatches
 from hf_tasks.images.dataset import TrainingPictures, ValidationPictures, packed_pictures
 from hf_tasks.images.transform import ValidationTransform, build_train_transform
 from hf_tasks.metrics.classification import compute_multiclass, compute_multilabel, scalar_metrics
@@ -92,17 +93,23 @@ class ImageClassificationTrainer(Trainer):
             eval_dataset=eval_dataset,
             compute_loss_func=loss or self.plain_loss,
             compute_metrics=self._compute_metrics,
-            callbacks=[FollowEpoch(), *callbacks],
+            callbacks=[
+                FollowEpoch(),
+                RequireLearnableBatches(config.pretrained_cfg["input_size"]),
+                *callbacks,
+            ],
         )
 
     def get_eval_dataloader(self, eval_dataset: datasets.Dataset | str | None = None) -> DataLoader:
         """Batches of the rows to validate with."""
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        return super().get_eval_dataloader(self._pictures(rows))
+        with every_row(self.args):
+            return super().get_eval_dataloader(self._pictures(rows))
 
     def get_test_dataloader(self, test_dataset: datasets.Dataset) -> DataLoader:
         """Batches of other rows."""
-        return super().get_test_dataloader(self._pictures(test_dataset))
+        with every_row(self.args):
+            return super().get_test_dataloader(self._pictures(test_dataset))
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Measure the model as the first process has it, which is the one that saves.
@@ -142,6 +149,12 @@ class ImageClassificationTrainer(Trainer):
         with self.args.main_process_first(local=True):
             self.train_dataset = packed_pictures(self._training, progress=progress)
             self._packed = packed_pictures(self._pictures(self.eval_dataset), progress=progress)
+
+    def metric_names(self) -> list[str]:
+        """Figures that an evaluation gives, known without one."""
+        logits_NC = np.eye(2, len(self.class_names), dtype=np.float32)
+        labels = logits_NC if self.is_multilabel else np.arange(2)
+        return list(self._compute_metrics(EvalPrediction(predictions=logits_NC, label_ids=labels)))
 
     def _pictures(self, rows: datasets.Dataset) -> ValidationPictures:
         if self._packed is not None and rows is self.eval_dataset:

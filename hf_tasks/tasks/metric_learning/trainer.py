@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hf_tasks.contract import ProgressBar
-from hf_tasks.data.order import EpochKeys, FollowEpoch
+from hf_tasks.data.order import EpochKeys, FollowEpoch, every_row
 from hf_tasks.errors import UserError
 from hf_tasks.images.dataset import TrainingPictures, ValidationPictures, packed_pictures
 from hf_tasks.images.transform import ValidationTransform, build_train_transform
@@ -104,13 +104,14 @@ class MetricLearningTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: datasets.Dataset | str | None = None) -> DataLoader:
         """Batches of the rows to evaluate."""
-        return super().get_eval_dataloader(
-            self._pictures(self.eval_dataset if eval_dataset is None else eval_dataset)
-        )
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        with every_row(self.args):
+            return super().get_eval_dataloader(self._pictures(rows))
 
     def get_test_dataloader(self, test_dataset: datasets.Dataset) -> DataLoader:
         """Batches of other rows."""
-        return super().get_test_dataloader(self._pictures(test_dataset))
+        with every_row(self.args):
+            return super().get_test_dataloader(self._pictures(test_dataset))
 
     def prediction_step(
         self,
