@@ -1,5 +1,6 @@
 """The only list of tasks: name to module, resolved when asked for."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,11 @@ def task_settings(name: str) -> type[BaseModel]:
 def arguments_library(name: str) -> str:
     """The library whose TrainingArguments a task takes; its settings say so where it is not transformers."""
     return getattr(task_settings(name), "arguments_library", "transformers")
+
+
+def unused_arguments(name: str) -> Mapping[str, str]:
+    """Fields of TrainingArguments that would do nothing in a task, or break it, and what to do instead."""
+    return getattr(task_settings(name), "unused_arguments", {})
 
 
 def load_task(name: str) -> "Task":

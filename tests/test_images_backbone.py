@@ -150,10 +150,11 @@ def test_a_pickled_attack_is_refused_and_does_not_run(tmp_path, writer, suffix):
     else:
         path.write_bytes(pickle.dumps(content, protocol=2))
 
-    with pytest.raises(ModelError, match=f"model.weights: {path} is not a file of weights"):
+    with pytest.raises(ModelError, match=f"model.weights: {path} is not a file of weights") as refused:
         open_weights("test_efficientnet", pretrained=False, weights=str(path))
 
     assert not target.exists()
+    assert "weights_only=False" not in str(refused.value)  # timm's advice is to run it
 
 
 @pytest.mark.parametrize(

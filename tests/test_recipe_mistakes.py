@@ -253,6 +253,23 @@ OVERRIDE_MISTAKES = [
         "training.push_to_hub: not set here; the program does not upload while it "
         "trains; use hub, or hf-tasks push when the run has ended",
     ),
+    (
+        "training.eval_strategy=no",
+        "training.eval_strategy: found false, wanted 'no', 'steps' or 'epoch'; put it in quotes, and those "
+        "in others, which the shell takes away: 'training.eval_strategy=\"no\"'",
+    ),
+    (
+        "training.label_smoothing_factor=0.1",
+        "training.label_smoothing_factor: not set here; use loss.label_smoothing",
+    ),
+    (
+        "training.batch_eval_metrics=true",
+        "training.batch_eval_metrics: not set here; figures are worked out over all rows at once",
+    ),
+    (
+        "training.seed=4294967296",
+        "training.seed: found 4294967296, wanted a whole number from 0 to 4294967295",
+    ),
     ("metrics=[", "metrics: not valid YAML: expected the node content, but found '<stream end>'"),
     ("output=!x y", "output: found the tag '!x', wanted a plain value without a tag"),
 ]
@@ -273,7 +290,7 @@ def test_all_mistakes_are_reported_together_in_the_order_of_the_file(recipe_file
     assert problems == [
         f"recipe.yaml:2: task: found 'segmentation', wanted {TASK_NAMES}",
         "recipe.yaml:12: early_stopping.patience: found 0, wanted a whole number of at least 1",
-        "override 'training.seed=x': training.seed: found 'x', wanted a whole number of at least 0",
+        "override 'training.seed=x': training.seed: found 'x', wanted a whole number from 0 to 4294967295",
     ]
 
 

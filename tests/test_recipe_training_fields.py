@@ -83,6 +83,7 @@ def test_choices_help_and_types_of_the_newer_spelling_are_read(newer_model):
     assert fields["seed"] == {
         "default": 42,
         "description": "Random seed.",
+        "maximum": 2**32 - 1,
         "minimum": 0,
         "title": "Seed",
         "type": "integer",

@@ -217,21 +217,27 @@ def _load_tensors(path: Path, *, key: str) -> dict[str, Tensor]:
     try:
         # weights_only: a file of weights never runs code.
         tensors = load_state_dict(str(path), use_ema=True, weights_only=True)
-    except UnpicklingError as error:
-        raise ModelError(
-            f"{key}: {path} is not a file of weights, or holds pickled objects, which are never loaded; "
-            "save the tensors alone, best as .safetensors"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(
-            f"{key}: {path} is not a file of weights ({reason}); wanted a .safetensors file, "
-            "or a .pth file that holds tensors only"
-        ) from error
+    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise ModelError(f"{key}: {path} {_why_unreadable(error)}") from error
     named = {name.removeprefix("timm_model."): value for name, value in tensors.items()}
     if not named or not all(isinstance(value, Tensor) for value in named.values()):
         raise ModelError(f"{key}: {path} holds no state dict of tensors")
     return named
+
+
+def _why_unreadable(error: Exception) -> str:
+    """What is wrong with a file of weights, and what to do; never to run the code that is in it."""
+    # Newer releases of timm wrap the refusal of PyTorch, and advise to trust the file.
+    if isinstance(error, UnpicklingError) or isinstance(error.__cause__, UnpicklingError):
+        return (
+            "is not a file of weights, or holds pickled objects, which are never loaded; "
+            "save the tensors alone, best as .safetensors"
+        )
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return (
+        f"is not a file of weights ({reason}); wanted a .safetensors file, "
+        "or a .pth file that holds tensors only"
+    )
 
 
 def _fetch(repository: str, filename: str) -> Path:

@@ -11,6 +11,7 @@ from hf_tasks.recipe.document import UNKNOWN, KeyPath, Problem, show_value
 
 Schema = Mapping[str, Any]
 _MANY = 12
+IN_QUOTES = "; put it in quotes"
 _WORDS = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
 _BOUNDS = {
     "minimum": "of at least",
@@ -187,7 +188,7 @@ def _hint(schema: Schema, value: Any) -> str:
     choices = [choice for branch in branches for choice in _choices(branch) if isinstance(choice, str)]
     if isinstance(value, bool | int | float):
         takes_text = choices or any(branch.get("type") == "string" for branch in branches)
-        return "; put it in quotes" if takes_text else ""
+        return IN_QUOTES if takes_text else ""
     tried = [value] if isinstance(value, str) else list(value) if isinstance(value, dict) else []
     if isinstance(value, dict):
         choices = [key for branch in branches for key in branch.get("required", ())]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from hf_tasks.errors import RecipeError
-from hf_tasks.recipe.check import find_problems, unknown_name
+from hf_tasks.recipe.check import IN_QUOTES, find_problems, unknown_name
 from hf_tasks.recipe.document import (
     KeyPath,
     Origin,
@@ -33,7 +33,7 @@ from hf_tasks.recipe.sections import (
 )
 from hf_tasks.recipe.training_fields import owned_fields, training_model
 from hf_tasks.recipe.values import MergedValues, apply_overrides, resolve_references
-from hf_tasks.registry import TASKS, arguments_library, task_settings
+from hf_tasks.registry import TASKS, arguments_library, task_settings, unused_arguments
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,16 @@ def _recipe_model(task: str) -> type[BaseModel]:
     fields: dict[str, Any] = {
         "task": (Literal[task], Field(description="What is trained.")),
         "training": (
-            training_model(arguments_library(task)) | None,
+            _training_model(task) | None,
             Field(None, description="How it is trained."),
         ),
     }
     bases = (task_settings(task), CommonSections)
     return create_model("Recipe", __base__=bases, __doc__="A recipe of hf_tasks.", **fields)
+
+
+def _training_model(task: str) -> type[BaseModel]:
+    return training_model(arguments_library(task), left_out=frozenset(unused_arguments(task)))
 
 
 def _task(values: Mapping[str, Any]) -> str | None:
@@ -140,10 +144,9 @@ def _schema_problems(values: Mapping[str, Any], merged: MergedValues) -> list[Pr
         properties = {key: schema["properties"][key] for key in CommonSections.model_fields}
         properties["task"] = {"enum": list(TASKS), "description": "What is trained."}
         schema |= {"properties": properties, "required": ["task", "output"], "additionalProperties": True}
-    library = arguments_library(task or next(iter(TASKS)))
-    owned: dict[KeyPath, str] = {
-        ("training", name): instead for name, instead in owned_fields(library).items()
-    }
+    known = task or next(iter(TASKS))
+    fields = {**owned_fields(arguments_library(known)), **unused_arguments(known)}
+    owned: dict[KeyPath, str] = {("training", name): instead for name, instead in fields.items()}
     return find_problems(schema, values, written=merged.written, owned=owned)
 
 
@@ -156,7 +159,7 @@ def _sections(values: Mapping[str, Any]) -> tuple[BaseModel, CommonSections, Bas
     return (
         settings_model.model_validate(settings),
         CommonSections.model_validate(common),
-        training_model(arguments_library(task)).model_validate(values.get("training") or {}),
+        _training_model(task).model_validate(values.get("training") or {}),
     )
 
 
@@ -204,4 +207,8 @@ def _line(path: Path, problem: Problem, origin: Origin) -> str:
     place = f"override {origin.override!r}" if origin.override else f"{path}:{origin.line}"
     if origin == Origin():
         place = str(path)
-    return ": ".join(part for part in (place, show_path(problem.path), problem.text) if part)
+    text = problem.text
+    key, _, value = origin.override.partition("=")
+    if value.isalnum() and text.endswith(IN_QUOTES):
+        text += f", and those in others, which the shell takes away: '{key}=\"{value}\"'"
+    return ": ".join(part for part in (place, show_path(problem.path), text) if part)

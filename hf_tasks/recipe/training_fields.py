@@ -45,6 +45,7 @@ AT_LEAST = {
     "adam_beta1": 0,
     "adam_beta2": 0,
     "adam_epsilon": 0,
+    "data_seed": 0,
     "dataloader_num_workers": 0,
     "gradient_accumulation_steps": 1,
     "label_smoothing_factor": 0,
@@ -59,6 +60,9 @@ AT_LEAST = {
 }
 """Smallest values that make sense; transformers and torch say so when all data is loaded, or never."""
 
+AT_MOST = {"seed": 2**32 - 1}
+"""Largest values; NumPy takes no larger seed."""
+
 OWNED = {
     "output_dir": "use output",
     "overwrite_output_dir": "use another output",
@@ -69,6 +73,7 @@ OWNED = {
     "do_eval": "use the command evaluate",
     "do_predict": "use the command predict",
     "remove_unused_columns": "the task decides which columns its model sees",
+    "batch_eval_metrics": "figures are worked out over all rows at once",
     "local_rank": "the launcher sets it, see accelerate launch --help",
     "parallelism_config": "the launcher sets it, see accelerate config",
     "push_to_hub": _UPLOAD,
@@ -98,7 +103,9 @@ def owned_fields(library: str) -> Mapping[str, str]:
 
 
 @cache
-def training_model(library: str = "transformers", folder: Path | None = None) -> type[BaseModel]:
+def training_model(
+    library: str = "transformers", folder: Path | None = None, *, left_out: frozenset[str] = frozenset()
+) -> type[BaseModel]:
     """A model of `training:` with a field for each of TrainingArguments that a recipe may set.
 
     Names, types, choices, help and plain defaults are those of the source; types that YAML cannot write are
@@ -107,6 +114,7 @@ def training_model(library: str = "transformers", folder: Path | None = None) ->
     Args:
         library: whose TrainingArguments: `transformers`, or `sentence_transformers`, which adds to those.
         folder: the package of the library; left out, the installed one.
+        left_out: further fields that a recipe may not set.
     """
     source = _SOURCES[library]
     parent = None if library == "transformers" else training_model()
@@ -114,7 +122,7 @@ def training_model(library: str = "transformers", folder: Path | None = None) ->
     fields = {
         name: field
         for name, field in _fields(source, folder or _installed(library)).items()
-        if name not in owned_fields(library) and name not in kept
+        if name not in owned_fields(library) and name not in kept and name not in left_out
     }
     base: dict[str, Any] = (
         {"__config__": ConfigDict(extra="forbid", frozen=True)} if parent is None else {"__base__": parent}
@@ -156,7 +164,7 @@ def _field(statement: ast.AnnAssign, enums: Mapping[str, tuple[str, ...]]) -> tu
     metadata = _metadata(keywords.get("metadata"))
     members = list(_members(statement.annotation, enums))
     if isinstance(statement.target, ast.Name) and (least := AT_LEAST.get(statement.target.id)) is not None:
-        bound = Field(ge=least)
+        bound = Field(ge=least, le=AT_MOST.get(statement.target.id))
         members = [Annotated[member, bound] if member in (int, float) else member for member in members]
     choices = metadata.get("choices")
     if choices:

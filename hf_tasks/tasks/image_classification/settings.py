@@ -1,6 +1,7 @@
 """What a recipe for image classification may say beyond the common sections."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -101,6 +102,13 @@ class Calibration(Section):
 
 class Settings(Section):
     """The sections of an image classification recipe."""
+
+    unused_arguments: ClassVar[Mapping[str, str]] = {
+        "group_by_length": "pictures have no length",
+        "label_smoothing_factor": "use loss.label_smoothing",
+        "neftune_noise_alpha": "it is for embeddings of words",
+        "use_liger_kernel": "it is for language models",
+    }
 
     data: Data
     on_bad_example: Literal["error", "skip"] = Field(
