@@ -264,3 +264,14 @@ def test_the_page_shows_queries_beside_what_they_find(folder, table):
     assert percent(first / len(known)) in page
     assert page.count('<div class="gallery found"') >= 4
     assert "Unknown, but accepted" in page or "Right, the narrowest first" in page
+
+
+def test_the_page_shows_what_smaller_embeddings_would_cost(folder):
+    metrics = json.loads((folder / "run/metrics.json").read_text())
+
+    page = (folder / "run/report.html").read_text(encoding="utf-8")
+
+    section = page.split('<section id="compression"')[1].split("</section>")[0]
+    for row in metrics["compression"]:
+        assert f">{row['precision']}<" in section
+        assert f">{percent(row['recall_at_1'])}<" in section

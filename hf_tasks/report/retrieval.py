@@ -14,6 +14,7 @@ from hf_tasks.contract import RetrievalAnswers
 from hf_tasks.report import record
 from hf_tasks.report.captions import Caption, Chip
 from hf_tasks.report.charts import Bar, Chart, Mark, draw_chart
+from hf_tasks.report.compression import compression_section
 from hf_tasks.report.page import Note, Page, Section, Verdict, figure, percent, render
 from hf_tasks.report.pictures import PictureBook
 from hf_tasks.report.record import RunRecord
@@ -43,6 +44,7 @@ def retrieval_page(run: RunRecord, answers: RetrievalAnswers, count: int) -> Pag
         searches,
         classes,
         distance_section(answers),
+        compression_section(run.metrics),
         *record.closing_sections(run, sizes),
     ]
     return Page(_verdict(run, answers), sections, book)
