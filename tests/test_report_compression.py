@@ -18,7 +18,7 @@ def test_each_row_says_what_it_saves_and_what_it_costs():
     section = compression_section({"compression": table})
 
     assert "2,000 queries" in section.lead
-    for text in ("1,024 B", f"1.02{NBSP}GB", f"90{NBSP}%", "256 B", f"256{NBSP}MB", f"85{NBSP}%", "-5.0"):
+    for text in ("1,024", f"1.02{NBSP}GB", f"90{NBSP}%", "256", f"256{NBSP}MB", f"85{NBSP}%", "-5.0"):
         assert f">{text}<" in section.body
 
 

@@ -16,10 +16,10 @@ ABOUT_PRECISION = (
 COLUMNS = (
     Column("dimensions", "fewer ones are the principal components of the gallery"),
     Column("numbers", ABOUT_PRECISION),
-    Column("an embedding", "bytes of one"),
-    Column("a million", "bytes of a million embeddings"),
     Column("Recall@1", "share of known queries whose nearest picture is of their class"),
     Column("change", "of Recall@1 against the embeddings as they are, in percentage points"),
+    Column("bytes", "of an embedding"),
+    Column("a million", "size of a million embeddings"),
 )
 
 
@@ -55,11 +55,15 @@ def _row(entry: Mapping[str, Any], full: Mapping[str, Any]) -> list[Cell]:
     return [
         Cell(f"{entry['dimensions']:,}", entry["dimensions"]),
         Cell(entry["precision"], entry["precision"]),
-        Cell(f"{_bytes(entry):,} B", _bytes(entry)),
-        Cell(_size_text(_bytes(entry) * 10**6), _bytes(entry)),
         Cell(percent(found), found, bar=found),
-        Cell("" if entry is full else f"{100 * change:+.1f}", change),
+        Cell(_points_text(change), change),
+        Cell(f"{_bytes(entry):,}", _bytes(entry)),
+        Cell(_size_text(_bytes(entry) * 10**6), _bytes(entry)),
     ]
+
+
+def _points_text(change: float) -> str:
+    return f"{100 * change:+.1f}" if abs(change) >= 5e-4 else "0"
 
 
 def _bytes(entry: Mapping[str, Any]) -> int:
