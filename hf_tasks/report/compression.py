@@ -9,6 +9,7 @@ from hf_tasks.report.page import Section, percent
 from hf_tasks.report.tables import Cell, Column, draw_table
 
 AFFORDABLE_LOSS = 0.01
+AFFORDABLE = "one percentage point"
 UNITS = ("B", "kB", "MB", "GB")
 ABOUT_PRECISION = (
     "fp32 and fp16 are floating-point numbers; int8 has one step size for all; binary keeps signs alone"
@@ -41,10 +42,10 @@ def _advice(table: Sequence[Mapping[str, Any]]) -> str:
     least = full["recall_at_1"] - AFFORDABLE_LOSS - 1e-9
     smallest = min((entry for entry in table if entry["recall_at_1"] >= least), key=_bytes)
     if smallest is full:
-        return f"None of the smaller ones stays within {percent(AFFORDABLE_LOSS)} of the full ones."
+        return f"None of the smaller ones stays within {AFFORDABLE} of the full ones."
     share = percent(_bytes(smallest) / _bytes(full))
     return (
-        f"The smallest within {percent(AFFORDABLE_LOSS)} of the full ones: {smallest['dimensions']:,} "
+        f"The smallest within {AFFORDABLE} of the full ones: {smallest['dimensions']:,} "
         f"dimensions in {smallest['precision']}, {share} of the bytes."
     )
 
