@@ -162,6 +162,8 @@ class ExampleColumns:
     """What is true of it."""
     answer: str = "predicted"
     """What was said of it."""
+    accepted: str | None = None
+    """Whether the answer is given; None where it always is. One that is not is a refusal."""
 
 
 ProgressBar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]

@@ -308,6 +308,9 @@ def test_the_program_compares_two_runs_by_their_queries(folder, table, plain_run
         assert f">{figure(metrics['cmc_at_1'])}<" in page
         assert f">{figure(metrics['mrr'])}<" in page
     assert page.count("data:image/webp") == (was_right != is_right).sum()
+    refused = [row["is_accepted"] == "false" for row in (*table, *after)]
+    changed = np.flatnonzero(np.tile(was_right != is_right, 2) & refused)
+    assert page.count(", refused</span>") == len(changed)
 
 
 def _is_right(row):

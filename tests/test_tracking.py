@@ -211,10 +211,10 @@ def test_a_training_that_fails_in_the_middle_ends_its_mlflow_run_as_failed(unrea
 
     done = run_program("train", folder / "recipe.yaml", *overrides, tracker, "export=null", folder=folder)
 
-    run = server.run_of(TrackingFiles(folder / "diverged/tracking"))
-    losses = server.client.get_metric_history(run.info.run_id, "train/loss")
     assert done.returncode == 2, done.stderr
     assert "the loss is" in done.stderr
+    run = server.run_of(TrackingFiles(folder / "diverged/tracking"))
+    losses = server.client.get_metric_history(run.info.run_id, "train/loss")
     assert run.info.status == "FAILED"
     assert run.data.params["training.learning_rate"] == "1e+20"
     assert losses[0].step == 1

@@ -66,7 +66,7 @@ def language_intervals(
     bytes_G = None if bytes_N is None else np.bincount(group_N, bytes_N)
 
     def figures(count_G: NDArray[np.float64]) -> Figures:
-        nats, tokens = count_G @ nats_G, count_G @ tokens_G
+        nats, tokens = float(count_G @ nats_G), float(count_G @ tokens_G)
         if not tokens:
             return dict.fromkeys(names, np.nan)
         found = {"loss": nats / tokens, "perplexity": math.exp(min(nats / tokens, HIGHEST_LOSS))}

@@ -37,11 +37,12 @@ def labelled_pair_intervals(
 def decided_pair_figures(is_true_N: NDArray[np.bool_], is_called_N: NDArray[np.bool_]) -> CountedFigures:
     """`accuracy`, `precision`, `recall` and `f1`, as compute_labelled_pairs defines them."""
     hits_N = (is_true_N & is_called_N).astype(np.float64)
-    either_N = is_true_N.astype(np.float64) + is_called_N
+    true_N, called_N = is_true_N.astype(np.float64), is_called_N.astype(np.float64)
+    either_N = true_N + called_N
     return joined(
         mean_figures({"accuracy": (is_true_N == is_called_N).astype(np.float64)}),
-        mean_figures({"precision": hits_N}, is_called_N),
-        mean_figures({"recall": hits_N}, is_true_N),
+        mean_figures({"precision": hits_N}, called_N),
+        mean_figures({"recall": hits_N}, true_N),
         # Where neither is there, 2 * hits / either has no meaning and no weight.
         mean_figures({"f1": 2 * hits_N / np.maximum(either_N, 1)}, either_N),
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from transformers import TrainingArguments
 
-from hf_tasks.contract import Indexing, Predictions, Task
+from hf_tasks.contract import ExampleColumns, Indexing, Predictions, Task
 from hf_tasks.data.folders import PICTURE_SUFFIXES
 from hf_tasks.data.inspect import slow_progress
 from hf_tasks.errors import RecipeError
@@ -170,6 +170,7 @@ TASK = Task(
     prepare_pictures=prepare_pictures,
     load_predictor=EmbeddingPredictor,
     compare_tables=compare_tables,
+    example_columns=ExampleColumns(accepted="is_accepted"),
     find_pictures=find_pictures,
     plan_export=plan_export,
     exported_module=exported_module,
