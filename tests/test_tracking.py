@@ -209,16 +209,16 @@ def test_a_training_that_fails_in_the_middle_ends_its_mlflow_run_as_failed(unrea
     overrides = [f"output={folder}/diverged", "training.learning_rate=1e20", "report.tensorboard=false"]
     tracker = f"report.mlflow={{experiment: digits, tracking_uri: '{server.url}'}}"
 
-    done = run_program("train", folder / "recipe.yaml", *overrides, tracker, "export=null", folder=folder)
+    done = run_program("train", folder / "recipe.yaml", *overrides, tracker, folder=folder)
 
     assert done.returncode == 2, done.stderr
     assert "the loss is" in done.stderr
     run = server.run_of(TrackingFiles(folder / "diverged/tracking"))
     losses = server.client.get_metric_history(run.info.run_id, "train/loss")
     assert run.info.status == "FAILED"
-    assert run.data.params["training.learning_rate"] == "1e+20"
-    assert losses[0].step == 1
-    assert not math.isfinite(losses[-1].value)
+    assert float(run.data.params["training.learning_rate"]) == 1e20
+    assert [point.step for point in losses] == [1]
+    assert math.isfinite(losses[0].value)
 
 
 def test_a_run_that_mlflow_is_not_told_of_has_nothing_to_send(unreachable_run, tmp_path):

@@ -71,7 +71,7 @@ def language_intervals(
             return dict.fromkeys(names, np.nan)
         found = {"loss": nats / tokens, "perplexity": math.exp(min(nats / tokens, HIGHEST_LOSS))}
         if bytes_G is not None:
-            found["bits_per_byte"] = nats / math.log(2) / (count_G @ bytes_G)
+            found["bits_per_byte"] = nats / math.log(2) / float(count_G @ bytes_G)
         return found
 
     names = ("loss", "perplexity", *(() if bytes_N is None else ("bits_per_byte",)))
