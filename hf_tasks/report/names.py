@@ -17,7 +17,7 @@ NAMES = {
     "f1_weighted": ("F1, weighted", "balance of precision and recall; classes count by their examples"),
     "false_accept_rate": ("Unknown, but accepted", "share of the queries of unknown classes"),
     "gallery": ("Gallery", "pictures that are looked through"),
-    "loss": ("Loss", "(binary) cross entropy; 0 at best"),
+    "loss": ("Loss", "mean cross entropy; 0 at best"),
     "map_at_r": ("MAP@R", "mean average precision among as many pictures as the class has"),
     "mrr": ("Mean reciprocal rank", "1 over the place of the first match, averaged"),
     "perplexity": ("Perplexity", "tokens the model hesitates between, on average; 1 at best"),
