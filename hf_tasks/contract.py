@@ -162,6 +162,8 @@ class ExampleColumns:
     """What is true of it."""
     answer: str = "predicted"
     """What was said of it."""
+    accepted: str | None = None
+    """Whether the answer is given; None where it always is. One that is not is a refusal."""
 
 
 ProgressBar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -403,6 +405,8 @@ class Task:
     """(trainer, splits) -> metrics and table of the validation rows."""
     load_predictor: Callable[..., Predictor]
     """(model folder[, network]) -> a predictor for new files; a given network answers for the saved one."""
+    class_figures: Callable[[Any], Mapping[str, Mapping[str, float | None]]] = lambda trainer: {}
+    """(trainer) -> figures of its latest evaluation by class name; empty for tasks without classes."""
     prepare_pictures: Callable[[Any, Any, Any, ProgressBar], Mapping[str, Packed]] | None = None
     """(settings, model, splits, bar) -> what was decoded into the cache, by split; None without a cache."""
     compare_tables: Callable[[pa.Table, pa.Table], Comparison] | None = None

@@ -6,19 +6,28 @@ import subprocess
 import sys
 from itertools import pairwise
 
+import numpy as np
 import pyarrow.csv
 import pytest
 import torch
+from conftest import run_program
 from markupsafe import escape
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_tasks import workflow
 from hf_tasks.artifacts import Artifacts
+from hf_tasks.data.documents import load_documents
+from hf_tasks.data.sources import TextFile
 from hf_tasks.errors import ModelError
 from hf_tasks.recipe import load_recipe
+from hf_tasks.report.page import figure
+from hf_tasks.tasks.language_model.blocks import CausalBlocks, document_numbers, pack
 from hf_tasks.tasks.language_model.data import prepare_splits
+from hf_tasks.tasks.language_model.model import load_language_model
 from hf_tasks.tasks.language_model.settings import Settings
 from hf_tasks.tasks.siamese.model import open_encoder
 from hf_tasks.tasks.siamese.settings import Model
@@ -64,7 +73,17 @@ def _recipe(home, name, objective, *overrides):
 
 @pytest.fixture(scope="module")
 def causal_run(home):
-    return workflow.run(_recipe(home, "causal", "causal"), console=QUIET)
+    return workflow.run(_recipe(home, "causal", "causal", "report.tensorboard=true"), console=QUIET)
+
+
+@pytest.fixture(scope="module")
+def adapted_run(home, causal_run):
+    recipe = _recipe(
+        home, "adapters", "causal", f"model={{name: {causal_run.folder}, lora: {{rank: 2}}}}",
+        "training.max_steps=4", "training.eval_steps=2", "training.save_steps=2",
+        "training.learning_rate=0.01",
+    )  # fmt: skip
+    return workflow.run(recipe, console=QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -193,17 +212,9 @@ def test_an_earlier_run_is_trained_on_and_its_tokenizer_kept(home, causal_run):
     ).read_bytes()
 
 
-def test_adapters_are_merged_into_what_is_saved(home, causal_run):
-    recipe = _recipe(
-        home, "adapters", "causal", f"model={{name: {causal_run.folder}, lora: {{rank: 2}}}}",
-        "training.max_steps=4", "training.eval_steps=2", "training.save_steps=2",
-        "training.learning_rate=0.01",
-    )  # fmt: skip
-
-    adapted = workflow.run(recipe, console=QUIET)
-
+def test_adapters_are_merged_into_what_is_saved(causal_run, adapted_run):
     before, after = (
-        AutoModelForCausalLM.from_pretrained(run.model).state_dict() for run in (causal_run, adapted)
+        AutoModelForCausalLM.from_pretrained(run.model).state_dict() for run in (causal_run, adapted_run)
     )
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert set(before) == set(after)
@@ -248,3 +259,53 @@ def test_the_page_shows_what_the_model_writes_and_what_surprises_it(causal_run):
     assert all(str(escape(sample["prompt"])) in page for sample in samples)
     assert str(escape(hardest["text"])) in page
     assert ">Perplexity</figcaption>" in page
+
+
+def test_intervals_hold_the_figures_and_stand_in_the_page(causal_run):
+    metrics = json.loads(causal_run.metrics.read_text())
+
+    page = causal_run.report.read_text(encoding="utf-8")
+
+    assert set(metrics["intervals"]) == {"loss", "perplexity", "bits_per_byte"}
+    for name, (low, high) in metrics["intervals"].items():
+        assert low < metrics[name] < high
+        assert f"{figure(low)} to {figure(high)}" in page
+
+
+def test_a_block_belongs_to_the_document_that_it_begins_in(home, causal_run):
+    loaded = load_language_model(causal_run.model)
+    documents = load_documents(TextFile(text=str(home / "test.txt")), column="text")
+    blocks = CausalBlocks(pack(documents, loaded), loaded, keep_rest=True, positions=True)
+
+    numbers = document_numbers(blocks)
+
+    tokens = blocks.tokens.tolist()
+    expected = [tokens[: start + 1].count(loaded.boundary) - 1 for start in range(0, len(tokens) - 1, 16)]
+    assert numbers.tolist() == expected
+
+
+def test_the_program_compares_two_runs_by_their_blocks(causal_run, adapted_run):
+    done = run_program("compare", causal_run.folder, adapted_run.folder, folder=causal_run.folder)
+
+    before, after = (
+        np.array(pyarrow.csv.read_csv(run.predictions)["loss"]) for run in (causal_run, adapted_run)
+    )
+    page = (adapted_run.folder / "compared_with_causal.html").read_text(encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert f"better: {(after < before).sum()}\n" in done.stdout
+    assert f"worse: {(after > before).sum()}\n" in done.stdout
+    for run in (causal_run, adapted_run):
+        assert f">{figure(json.loads(run.metrics.read_text())['loss'])}<" in page
+    assert "model.lora.rank" in done.stdout
+
+
+def test_tensorboard_has_what_the_model_writes(causal_run):
+    events = EventAccumulator(str(causal_run.folder / "logs"), size_guidance={"tensors": 0}).Reload()
+    samples = pyarrow.csv.read_csv(causal_run.folder / "samples.csv").to_pylist()
+
+    for number, sample in enumerate(samples):
+        [event] = events.Tensors(f"samples/{number}/text_summary")
+        [text] = make_ndarray(event.tensor_proto).tolist()
+        assert " ".join(sample["prompt"].split()) in text.decode()
+        assert " ".join(sample["continuation"].split()) in text.decode()
+    assert "eval/bits_per_byte" in events.Tags()["scalars"]

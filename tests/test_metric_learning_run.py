@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import run_program
 from pictures import write_class_pictures
 from PIL import Image
 from rich.console import Console
@@ -18,7 +19,7 @@ from hf_tasks import workflow
 from hf_tasks.errors import RecipeError
 from hf_tasks.metrics.retrieval import LabelledEmbeddings, average_scores, score_queries
 from hf_tasks.recipe import load_recipe
-from hf_tasks.report.page import percent
+from hf_tasks.report.page import figure, percent
 from hf_tasks.workflow.prediction import predict_files
 
 RECIPE = """\
@@ -205,9 +206,11 @@ def test_a_batch_size_that_is_not_p_times_k_is_refused(folder, tmp_path):
         workflow.check(load_recipe(folder / "recipe.yaml", overrides), console=QUIET)
 
 
-def test_without_a_projection_automodel_gives_the_embedding(folder, tmp_path):
+@pytest.fixture(scope="module")
+def plain_run(folder):
+    """A run without a projection, whose embeddings are means over a picture and its mirror image."""
     overrides = [
-        f"output={tmp_path}/run",
+        f"output={folder}/plain",
         "model={name: resnet10t, pretrained: false, image_size: 32, pooling: avgmax}",
         "loss={name: triplet, memory: 20}",
         "flip_average=true",
@@ -215,8 +218,12 @@ def test_without_a_projection_automodel_gives_the_embedding(folder, tmp_path):
         "training.num_train_epochs=1",
     ]
     workflow.run(load_recipe(folder / "recipe.yaml", overrides), console=QUIET)
-    model = AutoModel.from_pretrained(tmp_path / "run/model").eval()
-    processor = AutoImageProcessor.from_pretrained(tmp_path / "run/model")
+    return folder / "plain"
+
+
+def test_without_a_projection_automodel_gives_the_embedding(folder, plain_run, tmp_path):
+    model = AutoModel.from_pretrained(plain_run / "model").eval()
+    processor = AutoImageProcessor.from_pretrained(plain_run / "model")
 
     def embed(paths):
         vectors = []
@@ -232,11 +239,11 @@ def test_without_a_projection_automodel_gives_the_embedding(folder, tmp_path):
     queries, gallery = (embed(sorted((folder / part).glob("*/*.png"))) for part in ("val", "base"))
     figures = average_scores(score_queries(queries, gallery))
 
-    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    metrics = json.loads((plain_run / "metrics.json").read_text())
     assert {name: metrics[name] for name in figures} == pytest.approx(figures, abs=1e-6)
     # The cut-off was fitted to averaged embeddings, so those are what new pictures are answered with.
     one = sorted((folder / "val").glob("*/*.png"))[:1]
-    predict_files(tmp_path / "run", one, tmp_path / "one.parquet", batch_size=1)
+    predict_files(plain_run, one, tmp_path / "one.parquet", batch_size=1)
     expected = torch.nn.functional.normalize(queries.embeddings_ND[:1])
     np.testing.assert_allclose(
         pq.read_table(tmp_path / "one.parquet")["embedding"].to_pylist(), expected, atol=1e-6
@@ -264,3 +271,48 @@ def test_the_page_shows_queries_beside_what_they_find(folder, table):
     assert percent(first / len(known)) in page
     assert page.count('<div class="gallery found"') >= 4
     assert "Unknown, but accepted" in page or "Right, the narrowest first" in page
+
+
+def test_the_page_shows_what_smaller_embeddings_would_cost(folder):
+    metrics = json.loads((folder / "run/metrics.json").read_text())
+
+    page = (folder / "run/report.html").read_text(encoding="utf-8")
+
+    section = page.split('<section id="compression"')[1].split("</section>")[0]
+    for row in metrics["compression"]:
+        assert f">{row['precision']}<" in section
+        assert f">{percent(row['recall_at_1'])}<" in section
+
+
+def test_intervals_hold_the_figures(folder):
+    metrics = json.loads((folder / "run/metrics.json").read_text())
+
+    intervals = metrics["intervals"]
+
+    assert {"cmc_at_1", "map_at_r", "mrr", "wrong", "true_accept_rate", "false_accept_rate"} <= set(intervals)
+    assert all(low <= metrics[name] <= high for name, (low, high) in intervals.items())
+
+
+def test_the_program_compares_two_runs_by_their_queries(folder, table, plain_run):
+    done = run_program("compare", folder / "run", plain_run, folder=folder)
+
+    after = _rows(plain_run / "predictions.csv")
+    was_right, is_right = (np.array([_is_right(row) for row in rows]) for rows in (table, after))
+    page = (plain_run / "compared_with_run.html").read_text(encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert f"fixed: {(~was_right & is_right).sum()}\n" in done.stdout
+    assert f"broken: {(was_right & ~is_right).sum()}\n" in done.stdout
+    assert "model.pooling" in done.stdout
+    for run in (folder / "run", plain_run):
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert f">{figure(metrics['cmc_at_1'])}<" in page
+        assert f">{figure(metrics['mrr'])}<" in page
+    assert page.count("data:image/webp") == (was_right != is_right).sum()
+    refused = [row["is_accepted"] == "false" for row in (*table, *after)]
+    changed = np.flatnonzero(np.tile(was_right != is_right, 2) & refused)
+    assert page.count(", refused</span>") == len(changed)
+
+
+def _is_right(row):
+    is_accepted = row["is_accepted"] == "true"
+    return is_accepted and row["predicted"] == row["true"] if row["is_known"] == "true" else not is_accepted

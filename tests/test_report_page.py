@@ -173,6 +173,47 @@ def test_a_bar_is_as_high_as_its_value():
     assert "<title>five</title>" in svg
 
 
+def test_counts_are_marked_by_whole_numbers():
+    few, shares = (
+        draw_chart(Chart("t", "x", "y", bars=[Bar(0, 1, value, "")], y_range=(0, 2))) for value in (2, 2.0)
+    )
+
+    assert ">1.5<" not in few.split('text-anchor="end"', 1)[1]
+    assert ">1.5<" in shares.split('text-anchor="end"', 1)[1]
+
+
+def test_figures_of_one_evaluation_are_no_curve():
+    history = [
+        {"epoch": 1.0, "step": 10, "loss": 2.0, "eval_loss": 1.0, "eval_perplexity": 2.7, "eval_f1": 0.5}
+    ]
+
+    section = curve_section(build_record(build_answers(), history=history))
+
+    assert section.body.count('class="chart"') == 1
+    assert "Loss" in section.body
+
+
+def test_figures_are_named_and_explained():
+    metrics = {"cmc_at_5": 0.9, "precision": 0.8, "own_figure": 2.0}
+
+    section = metric_section(build_record(build_answers(), metrics=metrics))
+
+    assert "Right within the first 5<small>" in section.body
+    assert "among the 5 nearest" in section.body
+    assert ">Precision<small>" in section.body
+    assert ">own figure</th>" in section.body
+
+
+def test_cells_of_a_table_of_texts_say_their_column():
+    long = Cell("word " * 20, "word")
+
+    table = draw_table([Column("<b>"), Column("score")], [[long, Cell("1", 1)]], label="t")
+
+    assert 'data-name="&lt;b&gt;"' in table
+    assert 'data-name="score"' in table
+    assert "data-name" not in draw_table([Column("a")], [[Cell("short", "short")]], label="t")
+
+
 def test_a_chart_without_points_is_not_drawn():
     assert draw_chart(Chart("t", "x", "y", lines=[Line("a", [])])) == ""
 

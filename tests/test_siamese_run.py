@@ -10,14 +10,17 @@ import numpy as np
 import pyarrow.csv
 import pytest
 import torch
+from conftest import run_program
 from rich.console import Console
 from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
 from sklearn.metrics import average_precision_score
 
 from hf_tasks import workflow
 from hf_tasks.artifacts import Artifacts
 from hf_tasks.errors import ModelError
 from hf_tasks.recipe import load_recipe
+from hf_tasks.report.page import figure, percent
 from hf_tasks.tasks.siamese.model import load_pair_model, open_encoder
 from hf_tasks.tasks.siamese.settings import Model
 from hf_tasks.workflow.prediction import predict_files
@@ -76,7 +79,18 @@ def _recipe(home, name, loss, *overrides):
 @pytest.fixture(scope="module")
 def head_run(home):
     """A finished run with the difference head."""
-    return workflow.run(_recipe(home, "head", "difference-head"), console=Console(quiet=True))
+    recipe = _recipe(home, "head", "difference-head", "report.tensorboard=true")
+    return workflow.run(recipe, console=Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def unevaluated_run(home):
+    """A finished run that was not measured before its end."""
+    recipe = _recipe(
+        home, "no-evaluation", "contrastive", "training.eval_strategy='no'", "training.save_strategy='no'",
+        "training.load_best_model_at_end=false", "training.max_steps=2",
+    )  # fmt: skip
+    return workflow.run(recipe, console=Console(quiet=True))
 
 
 def test_a_run_killed_after_five_steps_ends_with_the_same_weights_head_and_threshold(home, head_run):
@@ -222,15 +236,8 @@ def test_retrieval_figures_of_pairs_without_labels(home):
     assert 0 < metrics["recall_at_1"] <= metrics["mrr"] <= metrics["recall_at_10"] <= 1
 
 
-def test_a_run_without_evaluations_has_a_threshold(home):
-    recipe = _recipe(
-        home, "no-evaluation", "contrastive", "training.eval_strategy='no'", "training.save_strategy='no'",
-        "training.load_best_model_at_end=false", "training.max_steps=2",
-    )  # fmt: skip
-
-    artifacts = workflow.run(recipe, console=Console(quiet=True))
-
-    saved, metrics = load_pair_model(artifacts.model), json.loads(artifacts.metrics.read_text())
+def test_a_run_without_evaluations_has_a_threshold(unevaluated_run):
+    saved, metrics = load_pair_model(unevaluated_run.model), json.loads(unevaluated_run.metrics.read_text())
     assert saved.threshold == metrics["threshold"]
 
 
@@ -251,3 +258,42 @@ def test_the_page_lists_the_pairs_that_the_threshold_gets_wrong(head_run):
         assert all(row["text_1"] in page and row["text_2"] in page for row in rows)
     assert "Nearly the same" in page
     assert "threshold:" in page
+
+
+def test_intervals_hold_the_figures_and_stand_in_the_page(head_run):
+    metrics = json.loads(head_run.metrics.read_text())
+
+    page = head_run.report.read_text(encoding="utf-8")
+
+    names = ("average_precision", "roc_auc", "accuracy", "precision", "recall", "f1")
+    assert set(metrics["intervals"]) == set(names)
+    for name, (low, high) in metrics["intervals"].items():
+        assert low <= metrics[name] <= high
+        assert f"{percent(low)} to {percent(high)}" in page
+
+
+def test_the_program_compares_two_runs_by_their_pairs(head_run, unevaluated_run):
+    done = run_program("compare", head_run.folder, unevaluated_run.folder, folder=head_run.folder)
+
+    before, after = (pyarrow.csv.read_csv(run.predictions).to_pandas() for run in (head_run, unevaluated_run))
+    was_right, is_right = (table["predicted"] == table["label"] for table in (before, after))
+    page = (unevaluated_run.folder / "compared_with_head.html").read_text(encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert f"fixed: {(~was_right & is_right).sum()}\n" in done.stdout
+    assert f"broken: {(was_right & ~is_right).sum()}\n" in done.stdout
+    assert "loss.name" in done.stdout
+    for run in (head_run, unevaluated_run):
+        metrics = json.loads(run.metrics.read_text())
+        for name in ("accuracy", "precision", "recall", "f1", "average_precision", "roc_auc"):
+            assert f">{figure(metrics[name])}<" in page
+
+
+def test_the_projector_of_tensorboard_has_each_text_once(head_run):
+    table = pyarrow.csv.read_csv(head_run.predictions).to_pydict()
+
+    [place] = (head_run.folder / "logs").glob("*/default")
+
+    points, texts = np.loadtxt(place / "tensors.tsv"), (place / "metadata.tsv").read_text().splitlines()
+    encoder = SentenceTransformer(str(head_run.model))
+    assert sorted(texts) == sorted({*table["text_1"], *table["text_2"]})
+    np.testing.assert_allclose(points, encoder.encode(texts), atol=1e-5)

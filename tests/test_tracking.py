@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import re
 import sys
 
@@ -93,6 +94,7 @@ def test_a_run_whose_tracker_was_away_is_all_there_after_resending(unreachable_r
     assert stored == logged
     assert [key[1] for key in sorted(stored) if key[0] == "eval/accuracy"] == [4, 8]
     assert [key[1] for key in sorted(stored) if key[0] == "train/loss"] == list(range(1, 9))
+    assert [key[1] for key in sorted(stored) if key[0] == "eval/class/7/f1"] == [4, 8]
     assert {"train/learning_rate", "train/samples_per_second", "best/class/7/recall"} <= {
         key[0] for key in stored
     }
@@ -200,6 +202,23 @@ def test_tensorboard_has_the_scalars_of_training_and_the_pictures_of_the_best_mo
     assert [scalar.step for scalar in events.Scalars("train/loss")] == list(range(1, 9))
     assert {"wrong_pictures", "confusion_matrix", "f1_per_class"} == set(events.Tags()["images"])
     assert {picture.step for picture in events.Images("confusion_matrix")} == {4}
+
+
+def test_a_training_that_fails_in_the_middle_ends_its_mlflow_run_as_failed(unreachable_run, server):
+    folder = unreachable_run.folder.parent
+    overrides = [f"output={folder}/diverged", "training.learning_rate=1e20", "report.tensorboard=false"]
+    tracker = f"report.mlflow={{experiment: digits, tracking_uri: '{server.url}'}}"
+
+    done = run_program("train", folder / "recipe.yaml", *overrides, tracker, folder=folder)
+
+    assert done.returncode == 2, done.stderr
+    assert "the loss is" in done.stderr
+    run = server.run_of(TrackingFiles(folder / "diverged/tracking"))
+    losses = server.client.get_metric_history(run.info.run_id, "train/loss")
+    assert run.info.status == "FAILED"
+    assert float(run.data.params["training.learning_rate"]) == 1e20
+    assert [point.step for point in losses] == [1]
+    assert math.isfinite(losses[0].value)
 
 
 def test_a_run_that_mlflow_is_not_told_of_has_nothing_to_send(unreachable_run, tmp_path):

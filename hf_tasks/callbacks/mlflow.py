@@ -19,6 +19,8 @@ from hf_tasks.callbacks.mlflow_process import SenderProcess
 from hf_tasks.callbacks.names import tracked_name
 
 CLOSE_SECONDS = 90.0
+# Classes whose every figure is logged at each evaluation.
+MOST_CLASSES = 100
 
 
 class MLflowTracker(TrainerCallback):
@@ -37,6 +39,7 @@ class MLflowTracker(TrainerCallback):
         experiment: str,
         run_name: str,
         say: Callable[[str], None],
+        class_figures: Callable[[], Mapping[str, Mapping[str, float | None]]] = dict,
     ) -> None:
         """Touch nothing yet.
 
@@ -46,11 +49,13 @@ class MLflowTracker(TrainerCallback):
             experiment: made if it is not there.
             run_name: shown in MLflow.
             say: told when something could not be sent.
+            class_figures: figures of the latest evaluation by class name.
         """
         self.files = TrackingFiles(folder)
         self._sender = SenderProcess(self.files, tracking_uri)
         self._start = {"experiment": experiment, "run_name": run_name}
         self._say = say
+        self._class_figures = class_figures
         self._model: dict[str, Any] | None = None
         self._last_steps: dict[str, int] = {}
         self._clock = _StepClock()
@@ -137,8 +142,9 @@ class MLflowTracker(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Leave the time of evaluations out of the clock."""
+        """Log figures of each class, and leave the time of evaluations out of the clock."""
         self._clock.pause()
+        self.log_metrics(class_metrics(_followed(self._class_figures()), "eval"), state.global_step)
         self._journal.sync()
 
     def on_save(
@@ -176,6 +182,18 @@ def class_metrics(per_class: Mapping[str, Mapping[str, float | None]], prefix: s
         for name, figures in per_class.items()
         for figure, value in figures.items()
         if value is not None
+    }
+
+
+def _followed(per_class: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    """Of each class what changes while training; of many classes F1 alone, as more makes trackers slow."""
+
+    def is_followed(figure: str) -> bool:
+        return figure == "f1" if len(per_class) > MOST_CLASSES else figure != "support"
+
+    return {
+        name: {figure: value for figure, value in figures.items() if is_followed(figure)}
+        for name, figures in per_class.items()
     }
 
 

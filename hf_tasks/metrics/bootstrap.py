@@ -150,6 +150,11 @@ def joined(*parts: CountedFigures) -> CountedFigures:
     return lambda count_N: {name: value for figures in parts for name, value in figures(count_N).items()}
 
 
+def interval_ends(intervals: Mapping[str, Interval]) -> dict[str, Any]:
+    """Intervals for metrics.json: `[low, high]`, None where not defined; of an array a pair for each."""
+    return {name: _ends(interval) for name, interval in intervals.items()}
+
+
 def ranking_draws(count: int, classes: int) -> int:
     """Draws that figures of all classes can afford: 1000 for small data, never under 100."""
     return int(np.clip(RANKING_WORK // (count * classes), FEWEST_DRAWS, DRAWS))
@@ -205,3 +210,9 @@ def _interval(value: Any, drawn_D: NDArray[Any]) -> Interval:
         return Interval(value, np.nan, np.nan)
     low, high = np.nanpercentile(drawn_D, [2.5, 97.5], axis=0)
     return Interval(value, low, high)
+
+
+def _ends(interval: Interval) -> Any:
+    if np.ndim(interval.value) == 0:
+        return None if np.isnan(interval.low) else [float(interval.low), float(interval.high)]
+    return np.stack([interval.low, interval.high], axis=1).tolist()

@@ -87,10 +87,29 @@ def compute_scored_pairs(scores_N: Floats, labels_N: Floats) -> dict[str, Any]:
     return {"spearman": None if is_constant else float(spearmanr(scores_N, labels_N).statistic)}
 
 
-def compute_retrieval(
+def compute_retrieval(ranks_Q: Integers, *, candidates: int) -> dict[str, Any]:
+    """How early a true partner comes, of partner_ranks.
+
+    Args:
+        ranks_Q: from 1.
+        candidates: G.
+
+    Returns:
+        JSON-ready: `mrr` (mean of 1 / rank of the first true partner), `recall_at_1`, `recall_at_10` (share
+        of queries with a true partner among the first 1 or 10) and `candidates`.
+    """
+    return {
+        "mrr": float((1 / ranks_Q).mean()),
+        "recall_at_1": float((ranks_Q <= 1).mean()),
+        "recall_at_10": float((ranks_Q <= 10).mean()),
+        "candidates": candidates,
+    }
+
+
+def partner_ranks(
     queries_QD: Floats, candidates_GD: Floats, *, query_P: Integers, candidate_P: Integers
-) -> dict[str, Any]:
-    """How early a true partner comes when each query's candidates are sorted by cosine.
+) -> NDArray[np.int64]:
+    """Rank, from 1, of each query's first true partner when its candidates are sorted by cosine; (Q,).
 
     Memory is bounded by QUERIES_AT_ONCE rows of cosines. A candidate with the same cosine as the best true
     partner counts as before it, so ties never flatter.
@@ -100,10 +119,6 @@ def compute_retrieval(
         candidates_GD: rows of length 1.
         query_P: the query of each true pair, in [0, Q); every query has at least one.
         candidate_P: its candidate, in [0, G).
-
-    Returns:
-        JSON-ready: `mrr` (mean of 1 / rank of the first true partner), `recall_at_1`, `recall_at_10` (share
-        of queries with a true partner among the first 1 or 10) and `candidates`.
     """
     best_Q = np.full(len(queries_QD), -np.inf)
     np.maximum.at(best_Q, query_P, np.einsum("pd,pd->p", queries_QD[query_P], candidates_GD[candidate_P]))
@@ -116,12 +131,7 @@ def compute_retrieval(
         mine = true_pairs[low:high]
         cosines[query_P[mine] - start, candidate_P[mine]] = -np.inf
         ranks_Q[start:stop] = 1 + (cosines >= best_Q[start:stop, None] - ROUNDING).sum(axis=1)
-    return {
-        "mrr": float((1 / ranks_Q).mean()),
-        "recall_at_1": float((ranks_Q <= 1).mean()),
-        "recall_at_10": float((ranks_Q <= 10).mean()),
-        "candidates": len(candidates_GD),
-    }
+    return ranks_Q
 
 
 def compute_triplets(positive_N: Floats, negative_N: Floats) -> dict[str, Any]:

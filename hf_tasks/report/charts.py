@@ -86,7 +86,7 @@ def draw_chart(chart: Chart) -> Markup:
         marks=[{"name": mark.name, "at": frame.place(mark.point)} for mark in chart.marks],
         upright=None if chart.upright is None else frame.x(chart.upright.point[0]),
         x_ticks=[(frame.x(value), figure(value)) for value in ticks(*frame.x_range)],
-        y_ticks=[(frame.y(value), _y_text(value, chart)) for value in ticks(*frame.y_range)],
+        y_ticks=[(frame.y(value), _y_text(value, chart)) for value in _y_ticks(chart, frame)],
         box={"left": LEFT, "right": WIDTH - RIGHT, "top": TOP, "bottom": HEIGHT - BOTTOM},
         width=WIDTH,
         height=HEIGHT,
@@ -106,6 +106,12 @@ def ticks(low: float, high: float) -> list[float]:
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
     first = math.ceil(low / step - 1e-9)
     return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _y_ticks(chart: Chart, frame: "_Frame") -> list[float]:
+    """Of counts whole numbers alone."""
+    counts = bool(chart.bars) and all(isinstance(bar.value, int) for bar in chart.bars)
+    return [value for value in ticks(*frame.y_range) if not counts or value == int(value)]
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from rich.text import Text
 from hf_tasks.contract import Comparison, FigureDifference
 from hf_tasks.errors import DataError
 from hf_tasks.report.captions import Caption, Chip
+from hf_tasks.report.names import described
 from hf_tasks.report.page import Note, Section, Verdict, figure, render, write_page
 from hf_tasks.report.pictures import PictureBook
-from hf_tasks.report.record import NAMES
 from hf_tasks.report.tables import Cell, Column, draw_table
 
 WIDTH = 80
@@ -109,7 +109,7 @@ def _verdict(pair: RunPair) -> Verdict:
     notes = []
     for name, found in pair.comparison.figures.items():
         if (way := _direction(name, found)) != 0:
-            title = NAMES.get(name, (name.replace("_", " "),))[0]
+            title = described(name)[0]
             text = f"{title}: {figure(found.first)} → {figure(found.second)}, more than chance explains."
             notes.append(Note("good" if way > 0 else "bad", text))
     if not notes:
@@ -130,7 +130,7 @@ def _figure_section(
 ) -> Section:
     rows = []
     for name, found in figures.items():
-        shown = NAMES.get(name, (name.replace("_", " "),))[0] if anchor == "figures" else name
+        shown = described(name)[0] if anchor == "figures" else name
         change = found.second - found.first
         verdict = {1: "better", -1: "worse", 0: "within chance"}[_direction(name, found)]
         rows.append(

@@ -7,31 +7,10 @@ from typing import Any
 from markupsafe import Markup
 
 from hf_tasks.report.charts import COLOURS, Chart, Line, Mark, draw_chart
+from hf_tasks.report.names import NAMES, described
 from hf_tasks.report.page import Section, figure, percent, render
 from hf_tasks.report.tables import Cell, Column, draw_table
 
-NAMES = {
-    "accuracy": ("Accuracy", "share of examples with nothing wrong"),
-    "average_precision": ("Mean average precision", "area under precision over recall, mean over classes"),
-    "accepted": ("Accepted", "share of queries whose nearest picture is within the cut-off"),
-    "bits_per_byte": ("Bits per byte", "of the held-out text, as if packed by the model; 0 at best"),
-    "cmc_at_1": ("First is right", "share of known queries whose nearest picture is of their class"),
-    "cutoff_distance": ("Cut-off", "distance (1 - cosine) beyond which a query is refused"),
-    "f1": ("F1", "balance of precision and recall"),
-    "f1_macro": ("F1, mean over classes", "balance of precision and recall; every class counts alike"),
-    "f1_micro": ("F1, all decisions", "balance of precision and recall; every decision counts alike"),
-    "f1_weighted": ("F1, weighted", "balance of precision and recall; classes count by their examples"),
-    "loss": ("Loss", "(binary) cross entropy; 0 at best"),
-    "map_at_r": ("MAP@R", "mean average precision among as many pictures as the class has"),
-    "mrr": ("Mean reciprocal rank", "1 over the place of the first match, averaged"),
-    "perplexity": ("Perplexity", "tokens the model hesitates between, on average; 1 at best"),
-    "rejected": ("Refused", "share of queries whose nearest picture is beyond the cut-off"),
-    "roc_auc": ("ROC-AUC", "chance that a present class is given more than an absent one"),
-    "spearman": ("Rank correlation", "Spearman's, between scores and labels"),
-    "threshold": ("Threshold", "score from which a pair is called true"),
-    "top_5_accuracy": ("Top-5 accuracy", "share whose class is among the five most probable"),
-    "wrong": ("Accepted wrongly", "share of queries accepted with a class that is not theirs"),
-}
 NO_SHARES = frozenset({"loss", "perplexity", "bits_per_byte", "cutoff_distance", "threshold", "spearman"})
 NO_FIGURES = frozenset({"train_loss", "learning_rate"})
 AXIS_STARTS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98)
@@ -61,7 +40,7 @@ def metric_section(record: RunRecord) -> Section:
     for name, value in record.metrics.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        title, about = NAMES.get(name, (name.replace("_", " "), ""))
+        title, about = described(name)
         is_share = isinstance(value, float) and name not in NO_SHARES and 0 <= value <= 1
         shown = percent if is_share else figure
         interval = intervals.get(name)
@@ -80,7 +59,7 @@ def _axis_start(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def curve_section(record: RunRecord) -> Section:
-    """Losses, metrics and learning rate over the epochs."""
+    """Losses, metrics and learning rate over the epochs; figures of a single evaluation are no curve."""
     curves = _curves(record.history)
     best = _best_mark(record)
     losses = [("train_loss", "training"), ("loss", "validation")]
@@ -99,7 +78,7 @@ def curve_section(record: RunRecord) -> Section:
         *(
             Chart(NAMES[name][0], "epoch", "", lines=[Line(NAMES[name][0], curves[name])], upright=best)
             for name in ("perplexity", "bits_per_byte")
-            if name in curves
+            if len(curves.get(name, ())) > 1
         ),
         Chart("Learning rate", "epoch", "", lines=[Line("learning rate", rates if len(rates) > 1 else [])]),
     ]
@@ -178,9 +157,10 @@ def _share_lines(curves: Mapping[str, list[tuple[float, float]]]) -> list[Line]:
     """Figures in [0, 1]; those that coincide once, as accuracy and micro F1 of one class per example."""
     lines: dict[tuple[tuple[float, float], ...], Line] = {}
     for name, points in sorted(curves.items()):
-        is_share = name not in NO_SHARES | NO_FIGURES and all(0 <= value <= 1 for _, value in points)
+        is_figure = name not in NO_SHARES | NO_FIGURES and len(points) > 1
+        is_share = is_figure and all(0 <= value <= 1 for _, value in points)
         if is_share and tuple(points) not in lines:
-            lines[tuple(points)] = Line(NAMES.get(name, (name.replace("_", " "),))[0], points)
+            lines[tuple(points)] = Line(described(name)[0], points)
     return list(lines.values())[:COLOURS]
 
 

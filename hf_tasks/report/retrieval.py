@@ -14,11 +14,12 @@ from hf_tasks.contract import RetrievalAnswers
 from hf_tasks.report import record
 from hf_tasks.report.captions import Caption, Chip
 from hf_tasks.report.charts import Bar, Chart, Mark, draw_chart
+from hf_tasks.report.compression import compression_section
 from hf_tasks.report.page import Note, Page, Section, Verdict, figure, percent, render
 from hf_tasks.report.pictures import PictureBook
 from hf_tasks.report.record import RunRecord
 from hf_tasks.report.tables import Cell, Column, draw_table
-from hf_tasks.report.verdict import export_notes, learning_notes
+from hf_tasks.report.verdict import export_notes, few_examples, learning_notes
 
 SHOWN_NEIGHBOURS = 5
 PER_CLASS = 3
@@ -43,6 +44,7 @@ def retrieval_page(run: RunRecord, answers: RetrievalAnswers, count: int) -> Pag
         searches,
         classes,
         distance_section(answers),
+        compression_section(run.metrics),
         *record.closing_sections(run, sizes),
     ]
     return Page(_verdict(run, answers), sections, book)
@@ -123,6 +125,7 @@ def _verdict(run: RunRecord, answers: RetrievalAnswers) -> Verdict:
     findings = (
         _against_chance(answers, right),
         _cutoff(run.metrics, int((~known).sum())),
+        few_examples(run.metrics, "cmc_at_1", what="the share that finds its class first"),
         learning_notes(run.history),
         export_notes(run.exports),
     )

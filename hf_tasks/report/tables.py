@@ -7,6 +7,9 @@ from markupsafe import Markup
 
 from hf_tasks.report.page import render
 
+LONG_TEXT = 60
+"""Characters of a text beside which other columns find no room on a phone."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -40,4 +43,6 @@ def draw_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, lab
         ("text" if isinstance(cell.value, str) else "number") + (" barred" if cell.bar is not None else "")
         for cell in rows[0]
     ]
-    return render("table.html", columns=list(zip(columns, kinds, strict=True)), rows=rows, label=label)
+    is_wordy = any(len(cell.text) > LONG_TEXT for row in rows for cell in row)
+    headings = list(zip(columns, kinds, strict=True))
+    return render("table.html", columns=headings, rows=rows, label=label, is_wordy=is_wordy)

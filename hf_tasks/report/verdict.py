@@ -28,7 +28,7 @@ def classification_verdict(record: RunRecord, answers: ClassificationAnswers) ->
         _certainty(answers, record.metrics),
         learning_notes(record.history),
         _suspects(answers),
-        _few_examples(record.metrics),
+        few_examples(record.metrics, "accuracy", what="accuracy"),
         _absent_classes(record.metrics),
         export_notes(record.exports),
     )
@@ -92,13 +92,12 @@ def _suspects(answers: ClassificationAnswers) -> Iterator[Note]:
         )
 
 
-def _few_examples(metrics: Mapping[str, Any]) -> Iterator[Note]:
-    interval = metrics.get("intervals", {}).get("accuracy")
+def few_examples(metrics: Mapping[str, Any], name: str, *, what: str) -> Iterator[Note]:
+    """Whether the interval of a share, which `what` says in words, is too wide to go by it; of any task."""
+    interval = metrics.get("intervals", {}).get(name)
     if interval and interval[1] - interval[0] > WIDE_INTERVAL:
-        text = (
-            f"Few examples: accuracy may be anything from {percent(interval[0])} to {percent(interval[1])}."
-        )
-        yield Note("watch", text)
+        between = f"{percent(interval[0])} to {percent(interval[1])}"
+        yield Note("watch", f"Few examples: {what} may be anything from {between}.")
 
 
 def _absent_classes(metrics: Mapping[str, Any]) -> Iterator[Note]:

@@ -47,8 +47,8 @@ def compare_runs(first: Path, second: Path, *, out: Path | None, console: Consol
         comparison=task.compare_tables(before, after),
         examples=_examples(before, columns),
         truths=None if columns.truth is None else _texts(before, columns.truth),
-        said_first=_texts(before, columns.answer),
-        said_second=_texts(after, columns.answer),
+        said_first=_answers(before, columns),
+        said_second=_answers(after, columns),
         are_pictures=task.find_pictures is not None,
     )
     print_comparison(pair, console)
@@ -96,6 +96,14 @@ def _texts(table: pa.Table, name: str) -> list[str]:
     return [
         f"{value:.4g}" if isinstance(value, float) else str(value) for value in table.column(name).to_pylist()
     ]
+
+
+def _answers(table: pa.Table, columns: ExampleColumns) -> list[str]:
+    said = _texts(table, columns.answer)
+    if columns.accepted is None:
+        return said
+    accepted = table.column(columns.accepted).to_pylist()
+    return [text if is_given else f"{text}, refused" for text, is_given in zip(said, accepted, strict=True)]
 
 
 def _aligned(

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from importlib.resources import files as package_files
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,7 @@ from hf_tasks.callbacks.journal import TrackingFiles
 from hf_tasks.callbacks.mlflow import MLflowTracker, class_metrics, flatten
 from hf_tasks.callbacks.mlflow_process import SenderProcess
 from hf_tasks.callbacks.wrong_pictures import save_wrong
-from hf_tasks.contract import ClassificationAnswers, Predictions
+from hf_tasks.contract import ClassificationAnswers, Predictions, Task
 from hf_tasks.errors import UserError
 from hf_tasks.recipe import Recipe, load_recipe
 
@@ -66,12 +67,18 @@ class Trackers:
         self._open.__exit__(kind, error, trace)
 
     def follow(
-        self, trainer: Trainer, *, training_defaults: Mapping[str, Any], checkpoint: Path | None
+        self,
+        trainer: Trainer,
+        task: Task,
+        *,
+        training_defaults: Mapping[str, Any],
+        checkpoint: Path | None,
     ) -> None:
         """Start to tell of a training; only the first process does.
 
         Args:
             trainer: about to train; it gets the callbacks.
+            task: what it is trained for.
             training_defaults: TrainingArguments that the task sets where the recipe does not.
             checkpoint: what the training goes on from, if it does.
         """
@@ -90,6 +97,7 @@ class Trackers:
                 experiment=self._recipe.report.mlflow.experiment,
                 run_name=self._artifacts.folder.resolve().name,
                 say=self._say,
+                class_figures=partial(task.class_figures, trainer),
             )
             self._mlflow = self._open.enter_context(tracker)
             params = recipe_params(self._recipe, training_defaults)

@@ -214,7 +214,7 @@ def _fit(
     checkpoint = last_complete_checkpoint(artifacts.checkpoints)
     if trackers is not None:
         defaults = task.training_defaults(recipe.settings)
-        trackers.follow(trainer, training_defaults=defaults, checkpoint=checkpoint)
+        trackers.follow(trainer, task, training_defaults=defaults, checkpoint=checkpoint)
         trainer.add_callback(StopOnSignal(start.watch))
     for callback in start.callbacks:
         trainer.add_callback(callback)

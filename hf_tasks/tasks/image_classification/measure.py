@@ -9,7 +9,7 @@ import numpy as np
 from transformers import PretrainedConfig
 
 from hf_tasks.contract import ClassificationAnswers
-from hf_tasks.metrics.bootstrap import Interval
+from hf_tasks.metrics.bootstrap import interval_ends
 from hf_tasks.metrics.calibration import f1_thresholds
 from hf_tasks.metrics.classification import compute_multiclass, compute_multilabel
 from hf_tasks.metrics.intervals import Answers, classification_intervals
@@ -44,7 +44,7 @@ def describe_answers(
         answers.labels,
         classes=len(answers.class_names),
     )
-    metrics["intervals"] = {name: _ends(interval) for name, interval in intervals.items()}
+    metrics["intervals"] = interval_ends(intervals)
     metrics["calibration"] = describe_calibration(logits_NC, answers.labels, calibration_of(config))
     return metrics
 
@@ -58,10 +58,3 @@ def _multilabel_metrics(answers: ClassificationAnswers, config: PretrainedConfig
         metrics["per_class"][name] |= {"threshold": float(threshold), "best_f1_threshold": float(best)}
     metrics["thresholds"] = describe_thresholds(found_NC, labels_NC)
     return metrics
-
-
-def _ends(interval: Interval) -> Any:
-    """`[low, high]`, None where not defined; a pair for each where the figure is an array."""
-    if np.ndim(interval.value) == 0:
-        return None if np.isnan(interval.low) else [float(interval.low), float(interval.high)]
-    return np.stack([interval.low, interval.high], axis=1).tolist()

@@ -209,6 +209,7 @@ TASK = Task(
     load_model=TimmWrapperForImageClassification.from_pretrained,
     build_trainer=build_trainer,
     compute_predictions=compute_predictions,
+    class_figures=lambda trainer: trainer.per_class,
     examine=examine,
     prepare_pictures=prepare_pictures,
     load_predictor=ClassifierPredictor,

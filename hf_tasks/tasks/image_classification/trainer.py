@@ -78,6 +78,7 @@ class ImageClassificationTrainer(Trainer):
         self.plain_loss = ClassificationLoss(binary_cross_entropy if self.is_multilabel else cross_entropy)
         self.further_metrics = further_metrics
         self.calibration: Calibration | None = None
+        self.per_class: Mapping[str, Mapping[str, float | None]] = {}
         self._packed: ValidationPictures | None = None
         self._training: TrainingPictures | None = None
         self._label_column = "labels" if self.is_multilabel else "label"
@@ -171,8 +172,10 @@ class ImageClassificationTrainer(Trainer):
         found_NC, decisions = decode_logits(logits_NC, self.model.config)
         compute = compute_multilabel if self.is_multilabel else compute_multiclass
         losses_N = per_example_losses(self.plain_loss, logits_NC, labels)
+        metrics = compute(found_NC, labels, class_names=self.class_names)
+        self.per_class = metrics["per_class"]
         return {
             "loss": losses_N.double().mean().item(),
-            **scalar_metrics(compute(found_NC, labels, class_names=self.class_names)),
+            **scalar_metrics(metrics),
             **compute_further(self.further_metrics, decisions, labels),
         }

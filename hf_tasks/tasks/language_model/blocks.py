@@ -162,6 +162,12 @@ class MaskedBlocks(Dataset):
         return {name: torch.from_numpy(values) for name, values in item.items()}
 
 
+def document_numbers(blocks: CausalBlocks | MaskedBlocks) -> np.ndarray:
+    """The document, from 0, that each block's first token is of, int64 (N,); boundaries end documents."""
+    boundaries = np.flatnonzero(blocks.tokens[1:] == blocks.boundary) + 1
+    return np.searchsorted(boundaries, np.arange(len(blocks)) * blocks.block_size, side="right")
+
+
 def positions_of(token_ids_S: np.ndarray, boundary: int) -> np.ndarray:
     """The distance of each token from its document's start, or from the block's; int64 (S,)."""
     places_S = np.arange(len(token_ids_S))

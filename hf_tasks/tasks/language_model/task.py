@@ -1,6 +1,6 @@
 """Language modelling as a value: the functions that a run calls, in the order it calls them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -13,7 +13,9 @@ from transformers import TrainingArguments
 from hf_tasks.contract import ExampleColumns, LanguageAnswers, Predictions, Task
 from hf_tasks.data.documents import load_documents
 from hf_tasks.data.sources import HubSource, TableSource, TextFile, TextTable
-from hf_tasks.tasks.language_model.blocks import CausalBlocks, MaskedBlocks, pack
+from hf_tasks.metrics.bootstrap import interval_ends
+from hf_tasks.metrics.language import language_intervals
+from hf_tasks.tasks.language_model.blocks import CausalBlocks, MaskedBlocks, document_numbers, pack
 from hf_tasks.tasks.language_model.compare import compare_tables
 from hf_tasks.tasks.language_model.data import DocumentSplits, documents_of, prepare_splits
 from hf_tasks.tasks.language_model.examine import examine
@@ -98,7 +100,7 @@ def build_trainer(
 
 
 def compute_predictions(trainer: LanguageModelTrainer, splits: DocumentSplits) -> Predictions:
-    """All metrics of the held-out blocks, a table with the loss of each, and samples of text."""
+    """Metrics of the held-out blocks with intervals, a table with the loss of each, and samples of text."""
     blocks, loaded = trainer.eval_dataset, trainer.language_model
     output = trainer.predict(blocks, metric_key_prefix="eval")
     nats_N, tokens_N = output.predictions.astype(np.float64), output.label_ids
@@ -111,8 +113,23 @@ def compute_predictions(trainer: LanguageModelTrainer, splits: DocumentSplits) -
     if samples:
         prompts, continuations = zip(*samples, strict=True)
         further["samples"] = pa.table({"prompt": prompts, "continuation": continuations})
-    metrics = trainer.figures(nats_N, tokens_N, blocks)
+    intervals = language_intervals(
+        nats_N, tokens_N, bytes_N=_bytes_of(blocks, texts, loaded), documents_N=document_numbers(blocks)
+    )
+    metrics = {**trainer.figures(nats_N, tokens_N, blocks), "intervals": interval_ends(intervals)}
     return Predictions(metrics, table, LanguageAnswers(losses_N, texts, samples), further_tables=further)
+
+
+def _bytes_of(blocks: Blocks, texts: Sequence[str], loaded: LanguageModel) -> np.ndarray | None:
+    """UTF-8 bytes of each block's text, (N,); None of a masked model, which predicts some tokens alone.
+
+    Tokenizers do not always give a text back as it was, so its true length is shared out by what they give.
+    """
+    if not isinstance(blocks, CausalBlocks):
+        return None
+    boundary = loaded.tokenizer.decode([loaded.boundary])
+    bytes_N = np.array([len(text.replace(boundary, "\n").encode()) for text in texts], np.float64)
+    return bytes_N * (blocks.text_bytes / bytes_N.sum())
 
 
 def _blocks(

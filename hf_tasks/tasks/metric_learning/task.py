@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from transformers import TrainingArguments
 
-from hf_tasks.contract import Indexing, Predictions, Task
+from hf_tasks.contract import ExampleColumns, Indexing, Predictions, Task
 from hf_tasks.data.folders import PICTURE_SUFFIXES
 from hf_tasks.data.inspect import slow_progress
 from hf_tasks.errors import RecipeError
 from hf_tasks.images.augmentation import require_augmentation
 from hf_tasks.images.backbone import OpenedWeights, open_weights, require_buildable
 from hf_tasks.images.prepare import prepare_pictures
+from hf_tasks.metrics.bootstrap import interval_ends
+from hf_tasks.metrics.retrieval_intervals import retrieval_intervals
 from hf_tasks.tasks.metric_learning.compare import compare_tables, find_pictures
 from hf_tasks.tasks.metric_learning.data import RetrievalSplits, prepare_splits, prepare_validation
 from hf_tasks.tasks.metric_learning.examine import examine
@@ -112,7 +114,7 @@ def build_trainer(
 
 
 def compute_predictions(trainer: MetricLearningTrainer, splits: RetrievalSplits) -> Predictions:
-    """All figures of the validation rows, a table of the queries, and those of their mistakes."""
+    """Figures of the validation rows with intervals, a table of the queries, and those of their mistakes."""
     if trainer.retrieval is None or trainer.state.global_step == 0:
         trainer.predict(splits.validation, metric_key_prefix="eval")
     assert trainer.retrieval is not None
@@ -123,6 +125,7 @@ def compute_predictions(trainer: MetricLearningTrainer, splits: RetrievalSplits)
         "queries": len(is_known_Q),
         "unknown_queries": int((~is_known_Q).sum()),
         "gallery": len(retrieval.gallery_rows_G),
+        "intervals": interval_ends(retrieval_intervals(retrieval.scores, distance=retrieval.cutoff_distance)),
         "compression": measure_compression(splits.validation, retrieval, device=trainer.args.device),
     }
     return build_predictions(retrieval, splits, metrics=metrics)
@@ -167,6 +170,7 @@ TASK = Task(
     prepare_pictures=prepare_pictures,
     load_predictor=EmbeddingPredictor,
     compare_tables=compare_tables,
+    example_columns=ExampleColumns(accepted="is_accepted"),
     find_pictures=find_pictures,
     plan_export=plan_export,
     exported_module=exported_module,

@@ -8,12 +8,13 @@ import pyarrow as pa
 
 from hf_tasks.contract import Comparison, FigureDifference
 from hf_tasks.errors import DataError
-from hf_tasks.metrics.bootstrap import CountedFigures, joined, mean_figures, paired_bootstrap, ranking_figures
+from hf_tasks.metrics.bootstrap import CountedFigures, joined, paired_bootstrap, ranking_figures
+from hf_tasks.metrics.pair_intervals import decided_pair_figures
 from hf_tasks.tasks.siamese.labels import is_binary
 
 
 def compare_tables(first: pa.Table, second: pa.Table) -> Comparison:
-    """Differences of accuracy, precision, recall and rankings, and which pairs were and are called rightly.
+    """Differences of accuracy, precision, recall, F1, rankings; which pairs were and are called rightly.
 
     Args:
         first: what compute_predictions gave as table, or the same read from predictions.csv.
@@ -42,11 +43,8 @@ def compare_tables(first: pa.Table, second: pa.Table) -> Comparison:
 
 
 def _figures(labels_N: np.ndarray, called_N: np.ndarray, scores_N: np.ndarray) -> CountedFigures:
-    is_right_N = (called_N == labels_N).astype(np.float64)
     return joined(
-        mean_figures({"accuracy": is_right_N}),
-        mean_figures({"precision": is_right_N}, called_N),
-        mean_figures({"recall": is_right_N}, labels_N),
+        decided_pair_figures(labels_N > 0, called_N > 0),
         ranking_figures(scores_N[:, None], labels_N[:, None]),
     )
 

@@ -11,6 +11,7 @@ from sentence_transformers.sentence_transformer.training_args import SentenceTra
 
 from hf_tasks.contract import ExampleColumns, Indexing, PairAnswers, Predictions, Task
 from hf_tasks.data.sources import HubSource, TableSource, TextTable
+from hf_tasks.metrics.bootstrap import interval_ends
 from hf_tasks.tasks.siamese.adapters import add_adapters
 from hf_tasks.tasks.siamese.analytics import analytics_tables
 from hf_tasks.tasks.siamese.compare import compare_tables
@@ -124,13 +125,14 @@ def build_trainer(
 
 
 def compute_predictions(trainer: SiameseTrainer, splits: PairSplits) -> Predictions:
-    """All metrics of the validation rows, and a table with texts, label, score and decision."""
+    """Metrics of the validation rows with intervals, and a table with texts, label, score and decision."""
     output = trainer.predict(splits.validation, metric_key_prefix="eval")
     pairs = pairs_of_texts(splits.validation)
     measured = measure(trainer.pair_model, pairs, output.predictions, fit=trainer.fits_threshold)
     metrics = {
         **{name.removeprefix("eval_"): value for name, value in output.metrics.items() if name not in SPEED},
         **measured.metrics,
+        "intervals": interval_ends(measured.draw_intervals()),
     }
     texts = {name: splits.validation[name][:] for name in TEXT_COLUMNS if name in splits.validation.features}
     labels = {} if pairs.labels_N is None else {"label": pairs.labels_N}
