@@ -168,7 +168,7 @@ def test_torchao_that_is_missing_is_named_with_the_way_to_get_it(make_plan):
         patch.setattr("hf_tasks.export.torchao.find_spec", lambda name: None)
 
         with pytest.raises(ExportError, match=r"install it with pip install 'hf_tasks\[torchao\]'"):
-            require_formats(make_plan(), ["torchao-int8"])
+            require_formats(["torchao-int8"], refused={})
 
 
 def test_torchao_refuses_a_model_without_linear_layers(make_plan, tmp_path):

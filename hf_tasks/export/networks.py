@@ -26,8 +26,10 @@ def open_network(file: Path, build_model: Callable[[], nn.Module] | None = None)
     """
     if file.suffix == ".onnx":
         from hf_tasks.export.onnx_network import OnnxNetwork
+        from hf_tasks.export.past import OnnxNetworkWithPast, has_past
 
-        return OnnxNetwork(file)
+        network = OnnxNetwork(file)
+        return OnnxNetworkWithPast(file, network.session) if has_past(network) else network
     if file.suffix == ".safetensors":
         from hf_tasks.export.torchao import TorchaoNetwork
 

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from hf_tasks.errors import ExportError
 from hf_tasks.export.latency import Latency
+from hf_tasks.export.writing import Writing
 from hf_tasks.files import write_text
 
 
@@ -22,11 +23,12 @@ class Metric:
     name: str
     before: float
     after: float
+    lower_is_better: bool = False
 
     @property
     def loss(self) -> float:
         """How much is lost; negative where the file does better."""
-        return self.before - self.after
+        return self.after - self.before if self.lower_is_better else self.before - self.after
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,20 @@ class Record:
     metric: Metric
     latency_ms: Mapping[int, Latency] = field(default_factory=dict)
     bytes: int = 0
+    writing: Writing | None = None
+    """Of a language model."""
     chosen: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; the keys of `latency_ms` are batch_1 and batch_32; a difference of nan is null."""
-        latency = {f"batch_{size}": asdict(found) for size, found in self.latency_ms.items()}
-        finite = {
-            name: value if math.isfinite(value) else None
-            for name, value in (
-                ("largest_difference", self.largest_difference),
-                ("mean_difference", self.mean_difference),
-            )
-        }
-        return {**asdict(self), **finite, "latency_ms": latency}
+        """JSON values; the keys of `latency_ms` are batch_1 and batch_32; what is not finite is null."""
+        values = asdict(self)
+        values["largest_difference"] = _finite(self.largest_difference)
+        values["mean_difference"] = _finite(self.mean_difference)
+        values["metric"]["after"] = _finite(self.metric.after)
+        values["latency_ms"] = {f"batch_{size}": asdict(found) for size, found in self.latency_ms.items()}
+        if self.writing is None:
+            del values["writing"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,10 @@ def parity_table(parity: Parity) -> Table:
             f"{record.bytes / 1e6:.1f}",
         )
     return table
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
