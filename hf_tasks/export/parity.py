@@ -1,5 +1,6 @@
 """What each exported file measured, as parity.json, and as a table for people."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ from hf_tasks.errors import ExportError
 from hf_tasks.export.latency import Latency
 from hf_tasks.export.writing import Writing
 from hf_tasks.files import write_text
+
+PARITY = "parity.json"
+NEEDED = {"format", "file", "passed", "metric", "largest_difference"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Record:
     metric: Metric
     latency_ms: Mapping[int, Latency] = field(default_factory=dict)
     bytes: int = 0
+    sha256: str = ""
+    """Of the file that was proved, and of what lies beside it with its name."""
     writing: Writing | None = None
     """Of a language model."""
     chosen: bool = False
@@ -128,6 +134,16 @@ def parity_table(parity: Parity) -> Table:
     return table
 
 
+def sha256_of(file: Path) -> str:
+    """Fingerprint of an exported file, and of external data beside it, whose names begin with its own."""
+    digest = hashlib.sha256()
+    for part in sorted(file.parent.glob(f"{file.name}*")):
+        with part.open("rb") as opened:
+            while block := opened.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
@@ -145,6 +161,6 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     except ValueError:
         values = None
     records: Any = values.get("formats") if isinstance(values, dict) else None
-    if isinstance(records, list) and all(isinstance(item, dict) and "format" in item for item in records):
+    if isinstance(records, list) and all(isinstance(item, dict) and set(item) >= NEEDED for item in records):
         return records
     raise ExportError(f"{path}: no proof of ours, found other text; delete it and export again")

@@ -14,12 +14,11 @@ from hf_tasks.export.files import ExportedFile, metadata_texts, plain_formats, r
 from hf_tasks.export.latency import measure_latency
 from hf_tasks.export.network import TorchNetwork
 from hf_tasks.export.networks import PLAIN_FILES
-from hf_tasks.export.parity import Parity, Record, read_records
+from hf_tasks.export.parity import PARITY, Parity, Record, read_records, sha256_of
 from hf_tasks.export.prove import first_input, prove_files, time_files
 
 ASIDE = ".unproved"
 REJECTED = "rejected"
-PARITY = "parity.json"
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,8 @@ def _settle(record: Record, folder: Path, run_folder: Path, names: Collection[st
     for path in sorted(source.parent.iterdir()):
         if path.name.startswith(source.name) or (is_plain and path.name not in names):
             shutil.move(path, home / path.name)
-    return replace(record, file=str((home / source.name).relative_to(run_folder)))
+    file = home / source.name
+    return replace(record, file=str(file.relative_to(run_folder)), sha256=sha256_of(file))
 
 
 def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder: Path) -> list[Record]:
