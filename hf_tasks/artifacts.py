@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_tasks.errors import UserError
 from hf_tasks.files import write_text
+
+MEND = "bring the file back, or delete it and let the command that writes it do so again"
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,20 @@ class Artifacts:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What write_json wrote; nothing where there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """What write_json wrote; nothing where there is no such file.
+
+    Raises:
+        UserError: the file holds something else, as one that was cut short does.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged, found no JSON ({error}); {MEND}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: damaged, found {type(values).__name__}, wanted an object; {MEND}")
+    return values
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -196,6 +196,21 @@ Network = Callable[[Arrays], np.ndarray]
 """(inputs of a batch) -> the network's output: PyTorch, or an exported file in its runtime."""
 
 
+@runtime_checkable
+class NetworkWithPast(Protocol):
+    """A Network of causal text that keeps the keys and values of the tokens that it has read.
+
+    Where `attention_mask` is longer than `input_ids`, the tokens go on after those of the calls before.
+    """
+
+    def __call__(self, inputs: Arrays) -> np.ndarray:
+        """Logits of the tokens in `input_ids`."""
+
+    @property
+    def past_tokens(self) -> int:
+        """How many tokens it has read, since the last call that started anew."""
+
+
 @dataclass(frozen=True)
 class PictureSteps:
     """What turns a decoded picture into a network's input, in numbers that every format can carry."""
@@ -252,21 +267,26 @@ class ExportPlan:
     axes: Mapping[str, Mapping[int, str]]
     """Names of free axes of inputs and output, the batch among them: {"pixel_values": {0: "batch"}, ...}."""
     optimum_task: str
-    """Optimum's word for what the model does, such as image-classification."""
+    """Optimum's word for what the model does, such as image-classification; one that ends in -with-past has
+    Optimum's own inputs and outputs for keys and values beside those of the plan."""
     rows: int
     """Validation examples."""
     batches: Callable[[Sequence[int], int], Iterator[Arrays]]
     """(validation rows, batch size) -> their inputs, in order."""
     calibration: Callable[[int], Iterator[Arrays]]
     """(examples) -> inputs of at most so many training examples, for quantisation with fixed ranges."""
-    answers: Callable[[np.ndarray], np.ndarray]
-    """(output) -> what `predict` says of it, such as probabilities, (N, ...)."""
+    answers: Callable[[np.ndarray, Sequence[int]], np.ndarray]
+    """(output, validation rows of the batch) -> what follows from it, such as probabilities, (N, ...)."""
     decide: Callable[[np.ndarray, Sequence[int]], Decisions]
     """(answers, their validation rows) -> decisions."""
     metric: str
-    """Name of the figure by which the loss of an inexact format is judged; more is better."""
+    """Name of the figure by which the loss of an inexact format is judged."""
     measure: Callable[[np.ndarray, Sequence[int]], float]
     """(answers, their validation rows) -> that figure."""
+    lower_is_better: bool = False
+    """Of the figure."""
+    batch_size: int = 32
+    """Examples that are compared at once; fewer where outputs are large."""
     quantization: Literal["static", "dynamic"] = "dynamic"
     """Ranges of activations: fixed by calibration, for convolutions; or found for each input, for texts."""
     size_axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
@@ -279,6 +299,10 @@ class ExportPlan:
     """Kept in the exported file: preparation, thresholds, fingerprint; JSON values only."""
     save_beside: Callable[[Path], None] = lambda folder: None
     """(folder) -> writes what libraries that load the file look for beside it."""
+    write: Callable[[Network | None], Decisions] | None = None
+    """(network, or None for the model) -> what it writes after some beginnings of validation texts, always
+    the most probable token: values (texts, tokens) and margins of the same shape; None where the model
+    writes nothing."""
     further: Mapping[str, "ExportPlan"] = field(default_factory=dict)
     """Other graphs of the same model for the same rows, proved likewise; a name becomes that of a file."""
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -417,6 +441,8 @@ class Task:
     """(settings) -> (path as in the table) -> its picture; None where examples are no pictures."""
     plan_export: Callable[[Any, Any, Any], ExportPlan] | None = None
     """(settings, model, splits) -> how the model is exported; None where a task has no exports."""
+    refused_formats: Callable[[Any], Mapping[str, str]] = lambda settings: {}
+    """(settings) -> formats that its models cannot keep, each with the reason, as their plan says too."""
     exported_module: Callable[[Any], nn.Module] = lambda model: model
     """(saved model) -> the module that its plan exports."""
     indexing: Indexing | None = None

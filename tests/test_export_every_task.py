@@ -16,6 +16,7 @@ from hf_tasks.export.files import write_files
 from hf_tasks.export.prove import prove_files
 from hf_tasks.recipe import load_recipe
 from hf_tasks.registry import load_task
+from hf_tasks.workflow.exporting import require_exports
 from hf_tasks.workflow.prediction import predict_files
 
 SILENT = Console(quiet=True)
@@ -98,13 +99,12 @@ def test_a_language_model_is_pruned_and_tells_its_sparsity(folder):
     assert json.loads(run.metrics.read_text())["sparsity"] == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_language_model_with_exports_is_refused_before_anything_is_written(folder):
-    recipe = replace(write_language_recipe(folder, "export: [onnx]\n"), output=folder / "refused")
+def test_a_task_without_exports_refuses_the_section(folder):
+    recipe = write_language_recipe(folder, "export: [onnx]\n")
+    task = replace(load_task(recipe.task), plan_export=None)
 
     with pytest.raises(ExportError, match="language-model has no exports; leave the section out"):
-        workflow.run(recipe, console=SILENT)
-
-    assert not recipe.output.exists()
+        require_exports(recipe, task)
 
 
 def test_a_model_without_a_layer_to_prune_is_refused(folder):

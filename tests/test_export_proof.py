@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_images
 from transformers import AutoModelForImageClassification
 
 from hf_tasks import workflow
-from hf_tasks.errors import ExportError
+from hf_tasks.errors import ExportError, UserError
 from hf_tasks.export.choose import Budget
 from hf_tasks.export.compare import choose_rows, compare_networks
 from hf_tasks.export.files import metadata_texts, require_formats, write_files
@@ -168,7 +168,7 @@ def test_torchao_that_is_missing_is_named_with_the_way_to_get_it(make_plan):
         patch.setattr("hf_tasks.export.torchao.find_spec", lambda name: None)
 
         with pytest.raises(ExportError, match=r"install it with pip install 'hf_tasks\[torchao\]'"):
-            require_formats(make_plan(), ["torchao-int8"])
+            require_formats(["torchao-int8"], refused={})
 
 
 def test_torchao_refuses_a_model_without_linear_layers(make_plan, tmp_path):
@@ -336,6 +336,13 @@ def test_a_refused_file_is_moved_aside_and_told(run_folder, tmp_path):
     assert record["file"] == "export/rejected/torchscript/model.pt"
 
 
+def test_a_checkpoint_that_is_not_there_is_told_with_those_that_are(run_folder):
+    with pytest.raises(UserError, match=r"found 'checkpoint-77', wanted one of best, last, checkpoint-\d"):
+        export_saved(
+            run_folder, ["onnx"], checkpoint="checkpoint-77", backend=None, console=Console(quiet=True)
+        )
+
+
 def test_a_checkpoint_is_exported_beside_the_best(run_folder):
     export_saved(run_folder, ["torchscript"], checkpoint="last", backend=None, console=SILENT)
 
@@ -362,11 +369,11 @@ def test_the_trial_names_every_impossible_format(make_plan, tmp_path):
         try_formats(fickle, ExportOptions(("torchscript", "onnx")), tmp_path)
 
 
-def test_a_format_that_a_task_refuses_is_told_with_its_reason(make_plan):
-    plan = replace(make_plan(), refused={"torchscript": "its layers look at their inputs"})
+def test_a_format_that_a_task_refuses_is_told_with_its_reason():
+    refused = {"torchscript": "its layers look at their inputs"}
 
     with pytest.raises(ExportError, match="as torchscript: its layers look at their inputs"):
-        require_formats(plan, ["onnx", "torchscript"])
+        require_formats(["onnx", "torchscript"], refused=refused)
 
 
 def test_the_picture_size_can_be_free(make_plan, tmp_path):

@@ -46,7 +46,7 @@ def plan_of(kind):
         rows=0,
         batches=lambda rows, size: iter(()),
         calibration=lambda examples: iter(batches),
-        answers=lambda outputs: outputs,
+        answers=lambda outputs, rows: outputs,
         decide=lambda answers, rows: Decisions(answers, answers),
         metric="accuracy",
         measure=lambda answers, rows: 0.0,
@@ -69,7 +69,8 @@ def by_optimum(plain, folder, kind, batches):
         format=QuantFormat.QDQ if kind == "static" else QuantFormat.QOperator,
         mode=QuantizationMode.QLinearOps if kind == "static" else QuantizationMode.IntegerOps,
         activations_dtype=QuantType.QUInt8,
-        weights_dtype=QuantType.QInt8,
+        weights_dtype=QuantType.QInt8 if kind == "static" else QuantType.QUInt8,
+        weights_symmetric=kind == "static",
         per_channel=True,
         operators_to_quantize=["Conv", "Gemm", "MatMul"],
     )
@@ -92,7 +93,9 @@ def by_optimum(plain, folder, kind, batches):
 def whole_numbers(file):
     """The 8-bit weights of a file, largest first."""
     tensors = [numpy_helper.to_array(tensor) for tensor in onnx.load(file).graph.initializer]
-    return sorted((t for t in tensors if t.dtype == np.int8 and t.size > 8), key=lambda t: -t.size)
+    return sorted(
+        (t for t in tensors if t.dtype in (np.int8, np.uint8) and t.size > 8), key=lambda t: -t.size
+    )
 
 
 @pytest.mark.parametrize("kind", ["static", "dynamic"])

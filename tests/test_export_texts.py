@@ -15,7 +15,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from hf_tasks import workflow
-from hf_tasks.errors import ExportError
 from hf_tasks.export.files import write_files
 from hf_tasks.export.networks import open_network
 from hf_tasks.export.prove import prove_files
@@ -233,21 +232,3 @@ def test_real_minilm_is_exported_with_its_decisions_kept(tmp_path):
     found = {record["format"]: record for record in records}
     assert found["onnx"]["largest_difference"] < 1e-5
     assert found["onnx-int8"]["bytes"] < 0.4 * found["onnx"]["bytes"]
-
-
-def test_check_refuses_exports_of_a_task_that_has_none(home):
-    (home / "text.txt").write_text("\n\n".join(" ".join(WORDS[i:] + WORDS[:i]) for i in range(12)) * 4)
-    recipe = home / "language.yaml"
-    recipe.write_text(
-        f"""
-task: language-model
-output: {home}/language
-data: {{train: {{text: {home}/text.txt}}, validation: {{text: {home}/text.txt}}}}
-model: {{from_scratch: {{vocab_size: 300, hidden_size: 16, layers: 1, heads: 2, block_size: 16}}}}
-training: {{max_steps: 1, use_cpu: true}}
-export: [onnx]
-"""
-    )
-
-    with pytest.raises(ExportError, match="language-model has no exports; leave the section out"):
-        workflow.check(load_recipe(recipe), console=SILENT)

@@ -37,7 +37,8 @@ def choose_format(records: Sequence[Record], budget: Budget) -> Record:
             f"{record.metric.name} loses {record.metric.loss:.4f}{'' if record.passed else ' (refused)'}"
             for record in records
         ]
-        raise ExportError("\n".join(["export.budget: no format fits; measured:", *lines]))
+        advice = "the files stay; loosen export.budget, name further formats, or train a smaller model"
+        raise ExportError("\n".join(["export.budget: no format fits; measured:", *lines, advice]))
 
     def cost(record: Record) -> tuple[float, float]:
         loss = 0.0 if budget.max_metric_loss is not None else record.metric.loss

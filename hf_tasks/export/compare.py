@@ -3,6 +3,7 @@
 Legend of axes: N examples.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,8 +12,6 @@ import numpy as np
 
 from hf_tasks.contract import Arrays, Decisions, ExportPlan, Network
 from hf_tasks.export.network import TorchNetwork
-
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,8 @@ class Comparison:
     decisions: Decisions
     metric_before: float
     metric_after: float
+    metric_loss: float
+    """How much is lost, whichever way the metric goes; negative where the network does better."""
 
     @property
     def largest_difference(self) -> float:
@@ -63,11 +64,13 @@ def compare_networks(
     reference = _Collected(plan)
     collected = {name: _Collected(plan) for name in networks}
     torch_network = TorchNetwork(plan)
-    for inputs in plan.batches(rows, BATCH):
+    batches = plan.batches(rows, plan.batch_size)
+    for start, inputs in zip(range(0, len(rows), plan.batch_size), batches, strict=True):
+        batch = rows[start : start + plan.batch_size]
         wanted = torch_network(inputs)
-        reference.add(wanted, wanted)
+        reference.add(wanted, wanted, batch)
         for name, network in networks.items():
-            collected[name].add(network(inputs), wanted)
+            collected[name].add(network(inputs), wanted, batch)
     before = reference.answers
     return {name: _comparison(plan, found, before, rows) for name, found in collected.items()}
 
@@ -101,8 +104,8 @@ def picture_batches(plan: ExportPlan, rows: Sequence[int]) -> Iterator[Arrays]:
     """Decoded pictures of the rows, in order; neighbours of the same size share a batch."""
     if plan.pictures is None:
         return
-    for start in range(0, len(rows), BATCH):
-        loaded = [plan.pictures.load(row) for row in rows[start : start + BATCH]]
+    for start in range(0, len(rows), plan.batch_size):
+        loaded = [plan.pictures.load(row) for row in rows[start : start + plan.batch_size]]
         for _, same in groupby(loaded, key=lambda picture: picture.shape):
             yield {"pictures": np.stack(list(same))}
 
@@ -117,8 +120,8 @@ class _Collected:
         self._means: list[np.ndarray] = []
         self._answers: list[np.ndarray] = []
 
-    def add(self, found: np.ndarray, wanted: np.ndarray) -> None:
-        self._add(found, wanted, self.plan.answers(found))
+    def add(self, found: np.ndarray, wanted: np.ndarray, rows: Sequence[int]) -> None:
+        self._add(found, wanted, self.plan.answers(found, rows))
 
     def add_answers(self, found: np.ndarray, wanted: np.ndarray) -> None:
         self._add(found, wanted, found)
@@ -145,7 +148,11 @@ class _Collected:
 
 def _comparison(plan: ExportPlan, found: _Collected, before: np.ndarray, rows: Sequence[int]) -> Comparison:
     answers = found.answers
-    is_usable = bool(np.isfinite(answers).all())
+    metric_before = plan.measure(before, rows)
+    metric_after = math.inf if plan.lower_is_better else 0.0
+    if np.isfinite(answers).all():
+        metric_after = plan.measure(answers, rows)
+    gain = metric_after - metric_before
     return Comparison(
         differences_N=found.differences,
         mean_difference=found.mean_difference,
@@ -153,6 +160,7 @@ def _comparison(plan: ExportPlan, found: _Collected, before: np.ndarray, rows: S
         answers=answers,
         reference=plan.decide(before, rows),
         decisions=plan.decide(answers, rows),
-        metric_before=plan.measure(before, rows),
-        metric_after=plan.measure(answers, rows) if is_usable else 0.0,
+        metric_before=metric_before,
+        metric_after=metric_after,
+        metric_loss=gain if plan.lower_is_better else -gain,
     )

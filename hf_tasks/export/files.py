@@ -42,8 +42,15 @@ def plain_formats(formats: Sequence[str]) -> list[str]:
     return [name for name in formats if name != "triton"] or ["onnx"]
 
 
-def require_formats(plan: ExportPlan, formats: Sequence[str], *, backend: "Backend" = "auto") -> None:
+def require_formats(
+    formats: Sequence[str], *, refused: Mapping[str, str], backend: "Backend" = "auto"
+) -> None:
     """Check that every format can be made here, before anything is written.
+
+    Args:
+        formats: names of formats.
+        refused: those that the model cannot keep, each with the reason.
+        backend: of ONNX.
 
     Raises:
         ExportError: a format that the task cannot keep, or a package that is missing.
@@ -52,8 +59,8 @@ def require_formats(plan: ExportPlan, formats: Sequence[str], *, backend: "Backe
     if unknown:
         raise ExportError(f"export: no format '{unknown[0]}'; wanted some of {', '.join(FORMATS)}")
     for name in (*formats, *plain_formats(formats)):
-        if name in plan.refused:
-            raise ExportError(f"export: this model cannot be exported as {name}: {plan.refused[name]}")
+        if name in refused:
+            raise ExportError(f"export: this model cannot be exported as {name}: {refused[name]}")
     if "torchao-int8" in formats:
         from hf_tasks.export.torchao import require_torchao
 
@@ -61,7 +68,10 @@ def require_formats(plan: ExportPlan, formats: Sequence[str], *, backend: "Backe
     if any(name.startswith("onnx") for name in plain_formats(formats)):
         missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
         if missing:
-            raise ExportError(f"export: {' and '.join(missing)} not installed; install hf_tasks[onnx]")
+            raise ExportError(
+                f"export: {formats[0]} needs the package {' and '.join(missing)}; install it with "
+                "pip install 'hf_tasks[onnx]'"
+            )
         from hf_tasks.export.onnx import choose_backend
 
         choose_backend(backend)

@@ -1,4 +1,4 @@
-"""The module that is exported: inputs in their order, one tensor out."""
+"""The module that is exported: inputs in their order, one tensor out; and how networks are read beside it."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hf_tasks.contract import Arrays, ExportPlan
+from hf_tasks.contract import Arrays, ExportPlan, NetworkWithPast
 
 
 class OutputOnly(nn.Module):
@@ -50,3 +50,23 @@ class TorchNetwork:
         """The output for a batch."""
         with torch.inference_mode():
             return self.module(*(torch.from_numpy(inputs[name]) for name in self.names)).numpy()
+
+
+class ReadInTwoParts:
+    """A network that reads half of its tokens first and goes on with what it kept of them.
+
+    So a comparison of logits is one of the past, too.
+    """
+
+    def __init__(self, network: NetworkWithPast) -> None:
+        """Keep the network."""
+        self.network = network
+
+    def __call__(self, inputs: Arrays) -> np.ndarray:
+        """Logits (batch, tokens, vocabulary) of all tokens."""
+        half = inputs["input_ids"].shape[1] // 2
+        if half == 0:
+            return self.network(inputs)
+        first_BSV = self.network({name: value[:, :half] for name, value in inputs.items()})
+        rest_BSV = self.network({**inputs, "input_ids": inputs["input_ids"][:, half:]})
+        return np.concatenate([first_BSV, rest_BSV], axis=1)

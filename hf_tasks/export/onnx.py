@@ -1,5 +1,6 @@
 """ONNX files of a plan's network: through Optimum, or through torch.onnx where Optimum cannot be imported."""
 
+import logging
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,10 @@ from hf_tasks.errors import ExportError
 from hf_tasks.export.network import exported_module
 
 OPSET = 18
+WITH_PAST = "-with-past"
+
+logger = logging.getLogger(__name__)
+
 Backend = Literal["auto", "optimum", "torch"]
 
 
@@ -33,6 +38,11 @@ def write_onnx(
         ExportError: the backend is not installed, or cannot express the network.
     """
     write = _write_with_optimum if choose_backend(backend) == "optimum" else _write_with_torch
+    if write is _write_with_torch and plan.optimum_task.endswith(WITH_PAST):
+        logger.warning(
+            "export.backend: torch writes a language model without past: for each token the whole text is "
+            "read again; Optimum writes it with past (pip install 'hf_tasks[onnx]', transformers < 4.58)"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -53,12 +63,15 @@ def choose_backend(backend: Backend) -> Literal["optimum", "torch"]:
     has_optimum = _can_import_optimum()
     if backend == "optimum" and not has_optimum:
         raise ExportError(
-            "export.backend: optimum's ONNX part cannot be imported here; install hf_tasks[onnx] "
-            "(it needs transformers < 4.58), or set export.backend: torch"
+            "export.backend: optimum's ONNX part cannot be imported here; install it with pip install "
+            "'hf_tasks[onnx]' (it needs transformers < 4.58), or set export.backend: torch"
         )
     chosen: Literal["optimum", "torch"] = "optimum" if has_optimum and backend != "torch" else "torch"
     if chosen == "torch" and find_spec("onnxscript") is None:
-        raise ExportError("export.backend: torch needs the package onnxscript; install hf_tasks[onnx-torch]")
+        raise ExportError(
+            "export.backend: torch needs the package onnxscript; install it with "
+            "pip install 'hf_tasks[onnx-torch]'"
+        )
     return chosen
 
 
@@ -92,10 +105,24 @@ def _can_import_optimum() -> bool:
 def _write_with_optimum(plan: ExportPlan, target: Path, axes: dict[str, dict[int, str]]) -> None:
     from optimum.exporters.onnx.convert import export
 
-    from hf_tasks.export.optimum_config import PlanOnnxConfig
+    from hf_tasks.export.optimum_config import PlanOnnxConfig, config_with_past
 
+    shapes = None
     config = PlanOnnxConfig(plan, axes)
-    export(plan.model, config, target, opset=OPSET, device="cpu", disable_dynamic_axes_fix=True)
+    if plan.optimum_task.endswith(WITH_PAST):
+        config = config_with_past(plan)
+        # Half of the example's tokens are past: both have to fit into the model's positions.
+        batch, length = plan.inputs["input_ids"].shape
+        shapes = {"batch_size": batch, "sequence_length": length // 2}
+    export(
+        plan.model,
+        config,
+        target,
+        opset=OPSET,
+        device="cpu",
+        input_shapes=shapes,
+        disable_dynamic_axes_fix=True,
+    )
 
 
 def _write_with_torch(plan: ExportPlan, target: Path, axes: dict[str, dict[int, str]]) -> None:

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from typing import Any
 
 from optimum.exporters.onnx.base import OnnxConfig
+from optimum.exporters.tasks import TasksManager
 from optimum.utils import NormalizedConfig
 from torch import Tensor
 
@@ -35,3 +36,22 @@ class PlanOnnxConfig(OnnxConfig):
     def generate_dummy_inputs(self, framework: str = "pt", **kwargs: Any) -> dict[str, Tensor]:
         """The plan's example inputs."""
         return dict(self._plan.inputs)
+
+
+def config_with_past(plan: ExportPlan) -> OnnxConfig:
+    """Optimum's own config of a causal language model: it knows how each architecture keeps its past.
+
+    Raises:
+        ValueError: Optimum does not know how this architecture does.
+    """
+    config: Any = plan.model.config
+    try:
+        build = TasksManager.get_exporter_config_constructor(
+            "onnx", model=plan.model, task=plan.optimum_task, library_name="transformers"
+        )
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"Optimum knows no '{config.model_type}' with past; set export.backend: torch, "
+            "which writes it without"
+        ) from error
+    return build(config, use_past=True, use_past_in_inputs=True)

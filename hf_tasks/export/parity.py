@@ -1,5 +1,6 @@
 """What each exported file measured, as parity.json, and as a table for people."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -12,7 +13,11 @@ from rich.table import Column, Table
 
 from hf_tasks.errors import ExportError
 from hf_tasks.export.latency import Latency
+from hf_tasks.export.writing import Writing
 from hf_tasks.files import write_text
+
+PARITY = "parity.json"
+NEEDED = {"format", "file", "passed", "metric", "largest_difference"}
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,12 @@ class Metric:
     name: str
     before: float
     after: float
+    lower_is_better: bool = False
 
     @property
     def loss(self) -> float:
         """How much is lost; negative where the file does better."""
-        return self.before - self.after
+        return self.after - self.before if self.lower_is_better else self.before - self.after
 
 
 @dataclass(frozen=True)
@@ -46,19 +52,22 @@ class Record:
     metric: Metric
     latency_ms: Mapping[int, Latency] = field(default_factory=dict)
     bytes: int = 0
+    sha256: str = ""
+    """Of the file that was proved, and of what lies beside it with its name."""
+    writing: Writing | None = None
+    """Of a language model."""
     chosen: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; the keys of `latency_ms` are batch_1 and batch_32; a difference of nan is null."""
-        latency = {f"batch_{size}": asdict(found) for size, found in self.latency_ms.items()}
-        finite = {
-            name: value if math.isfinite(value) else None
-            for name, value in (
-                ("largest_difference", self.largest_difference),
-                ("mean_difference", self.mean_difference),
-            )
-        }
-        return {**asdict(self), **finite, "latency_ms": latency}
+        """JSON values; the keys of `latency_ms` are batch_1 and batch_32; what is not finite is null."""
+        values = asdict(self)
+        values["largest_difference"] = _finite(self.largest_difference)
+        values["mean_difference"] = _finite(self.mean_difference)
+        values["metric"]["after"] = _finite(self.metric.after)
+        values["latency_ms"] = {f"batch_{size}": asdict(found) for size, found in self.latency_ms.items()}
+        if self.writing is None:
+            del values["writing"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,20 @@ def parity_table(parity: Parity) -> Table:
     return table
 
 
+def sha256_of(file: Path) -> str:
+    """Fingerprint of an exported file, and of external data beside it, whose names begin with its own."""
+    digest = hashlib.sha256()
+    for part in sorted(file.parent.glob(f"{file.name}*")):
+        with part.open("rb") as opened:
+            while block := opened.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
     """The records of a parity.json; none where there is no such file.
 
@@ -138,6 +161,6 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     except ValueError:
         values = None
     records: Any = values.get("formats") if isinstance(values, dict) else None
-    if isinstance(records, list) and all(isinstance(item, dict) and "format" in item for item in records):
+    if isinstance(records, list) and all(isinstance(item, dict) and set(item) >= NEEDED for item in records):
         return records
     raise ExportError(f"{path}: no proof of ours, found other text; delete it and export again")

@@ -14,12 +14,11 @@ from hf_tasks.export.files import ExportedFile, metadata_texts, plain_formats, r
 from hf_tasks.export.latency import measure_latency
 from hf_tasks.export.network import TorchNetwork
 from hf_tasks.export.networks import PLAIN_FILES
-from hf_tasks.export.parity import Parity, Record, read_records
-from hf_tasks.export.prove import first_batch, prove_files, time_files
+from hf_tasks.export.parity import PARITY, Parity, Record, read_records, sha256_of
+from hf_tasks.export.prove import first_input, prove_files, time_files
 
 ASIDE = ".unproved"
 REJECTED = "rejected"
-PARITY = "parity.json"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def export_run(
     Raises:
         ExportError: a format cannot be made, none fits the budget, or an earlier parity.json is broken.
     """
-    require_formats(plan, options.formats, backend=options.backend)
+    require_formats(options.formats, refused=plan.refused, backend=options.backend)
     read_records(folder / PARITY)
     aside = folder / ASIDE
     shutil.rmtree(aside, ignore_errors=True)
@@ -70,7 +69,7 @@ def export_run(
         shutil.rmtree(aside, ignore_errors=True)
     if "triton" in options.formats:
         records += _pack(plan, records, folder, run_folder)
-    reference = measure_latency(TorchNetwork(plan), first_batch(plan, rows))
+    reference = measure_latency(TorchNetwork(plan), first_input(plan))
     parity = Parity(tuple(records), plan.rows, reference)
     parity.write(folder / PARITY)
     if impossible:
@@ -89,7 +88,7 @@ def try_formats(plan: ExportPlan, options: ExportOptions, folder: Path) -> None:
     Raises:
         ExportError: a format cannot be made, or its file does not answer as the model does.
     """
-    require_formats(plan, options.formats, backend=options.backend)
+    require_formats(options.formats, refused=plan.refused, backend=options.backend)
     files, impossible = _write_all(plan, options, folder, {})
     rows = choose_rows(plan.rows, sample=options.sample)
     records = _prove(plan, options, files, rows, is_trial=True)
@@ -162,7 +161,8 @@ def _settle(record: Record, folder: Path, run_folder: Path, names: Collection[st
     for path in sorted(source.parent.iterdir()):
         if path.name.startswith(source.name) or (is_plain and path.name not in names):
             shutil.move(path, home / path.name)
-    return replace(record, file=str((home / source.name).relative_to(run_folder)))
+    file = home / source.name
+    return replace(record, file=str(file.relative_to(run_folder)), sha256=sha256_of(file))
 
 
 def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder: Path) -> list[Record]:

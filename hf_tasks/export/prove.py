@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from hf_tasks.contract import Arrays, ExportPlan, Network
+from hf_tasks.contract import Arrays, ExportPlan, Network, NetworkWithPast
 from hf_tasks.errors import ExportError
 from hf_tasks.export.compare import Comparison, compare_end_to_end, compare_networks, picture_batches
 from hf_tasks.export.files import ExportedFile
 from hf_tasks.export.latency import measure_latency
-from hf_tasks.export.network import TorchNetwork
+from hf_tasks.export.network import ReadInTwoParts, TorchNetwork
 from hf_tasks.export.networks import open_network
 from hf_tasks.export.parity import Metric, Record
 from hf_tasks.export.tolerance import Tolerance, refusal, tolerance_of
+from hf_tasks.export.writing import Writing, compare_writing, refusal_of_writing, write_texts
 
 
 def prove_files(
@@ -46,8 +47,10 @@ def prove_files(
         ExportError: the size is to be free, and the model takes no other than its own.
     """
     plain = {file.format: _open(plan, file) for file in files if not file.is_end_to_end}
+    read = {name: _reads_in_parts(network) for name, network in plain.items()}
     complete = {file.format: _open(plan, file) for file in files if file.is_end_to_end}
-    found = compare_networks(plan, plain, rows)
+    found = compare_networks(plan, read, rows)
+    written = _compare_writing(plan, plain, asked=asked)
     twins = {name: comparison.answers for name, comparison in found.items()}
     of_complete = compare_end_to_end(plan, complete, rows, twins=twins) if complete else {}
     at_other_size = _other_size(plan, plain) if has_free_size else {}
@@ -58,33 +61,52 @@ def prove_files(
         reason = refusal(comparison, _of_trial(limits) if is_trial else limits)
         if not file.is_end_to_end:
             reason = reason or _refused_at_other_size(at_other_size.get(file.format), limits)
-        records.append(_record(plan, file, comparison, reason, before=found[file.format].metric_before))
+            reason = reason or refusal_of_writing(written.get(file.format), agreement=limits.agreement)
+        record = _record(plan, file, comparison, reason, before=found[file.format].metric_before)
+        records.append(replace(record, writing=written.get(file.format)))
     return records
 
 
 def time_files(
     plan: ExportPlan, files: Sequence[ExportedFile], records: Sequence[Record], rows: Sequence[int]
 ) -> list[Record]:
-    """The records with each file's latency for the first of the rows, alone and 32 times."""
+    """The records with each file's latency for an example, alone and 32 times."""
     pixel_inputs = next(picture_batches(plan, rows[:1]), {})
     return [
         replace(
             record,
             latency_ms=measure_latency(
-                _open(plan, file), pixel_inputs if file.is_end_to_end else first_batch(plan, rows)
+                _open(plan, file), pixel_inputs if file.is_end_to_end else first_input(plan)
             ),
         )
         for file, record in zip(files, records, strict=True)
     ]
 
 
-def first_batch(plan: ExportPlan, rows: Sequence[int]) -> Arrays:
-    """The inputs of the first row."""
-    return next(plan.batches(rows[:1], 1))
+def first_input(plan: ExportPlan) -> Arrays:
+    """The plan's first example, as a batch of one."""
+    return {name: value[:1].numpy() for name, value in plan.inputs.items()}
 
 
 def _open(plan: ExportPlan, file: ExportedFile) -> Network:
     return open_network(file.path, lambda: plan.model)
+
+
+def _reads_in_parts(network: Network) -> Network:
+    return ReadInTwoParts(network) if isinstance(network, NetworkWithPast) else network
+
+
+def _compare_writing(
+    plan: ExportPlan, networks: Mapping[str, Network], *, asked: Mapping[str, float]
+) -> dict[str, Writing]:
+    wanted = write_texts(plan, None)
+    found = {}
+    for name, network in networks.items():
+        written = write_texts(plan, network)
+        if written is not None and wanted is not None:
+            limit = tolerance_of(name, end_to_end=False, asked=asked).difference or 0.0
+            found[name] = compare_writing(written, wanted, tie=2 * limit)
+    return found
 
 
 def _record(
@@ -99,7 +121,7 @@ def _record(
         largest_difference=found.largest_difference,
         mean_difference=found.mean_difference,
         agreement=found.agreement(),
-        metric=Metric(plan.metric, before, found.metric_after),
+        metric=Metric(plan.metric, before, found.metric_after, plan.lower_is_better),
         bytes=sum(part.stat().st_size for part in file.path.parent.glob(f"{file.path.name}*")),
     )
 

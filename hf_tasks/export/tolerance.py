@@ -73,7 +73,6 @@ def refusal(found: Comparison, limits: Tolerance) -> str | None:
         agreement = found.agreement(tie=2 * (limits.difference or 0.0))
         if not agreement >= limits.agreement:
             return f"{agreement:.2%} of decisions agree (wanted {limits.agreement:.2%})"
-    loss = found.metric_before - found.metric_after
-    if limits.metric_loss is not None and not loss <= limits.metric_loss:
-        return f"the metric falls by {loss:.4f} (allowed {limits.metric_loss:.4f})"
+    if limits.metric_loss is not None and not found.metric_loss <= limits.metric_loss:
+        return f"the metric loses {found.metric_loss:.4f} (allowed {limits.metric_loss:.4f})"
     return None

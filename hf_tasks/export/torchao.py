@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -76,13 +76,18 @@ class TorchaoNetwork:
             model: of the plan that was exported, with any weights; it is not changed.
 
         Raises:
-            ExportError: torchao is missing, or the tensors are not those of the model.
+            ExportError: torchao is missing, the file is damaged, or its tensors are not those of the model.
         """
         require_torchao()
         from torchao.prototype.safetensors.safetensors_support import unflatten_tensor_state_dict
 
-        with safe_open(file, framework="pt") as opened:
-            self.metadata: dict[str, str] = opened.metadata()
+        try:
+            with safe_open(file, framework="pt") as opened:
+                self.metadata: dict[str, str] = opened.metadata() or {}
+        except SafetensorError as error:
+            raise ExportError(f"{file}: safetensors cannot read it: {error}") from error
+        if not {INPUTS, OUTPUT, LAYOUT} <= set(self.metadata):
+            raise ExportError(f"{file}: found plain tensors, wanted a file of torchao-int8")
         self.names: list[str] = json.loads(self.metadata[INPUTS])
         tensors, _ = unflatten_tensor_state_dict(load_file(file), json.loads(self.metadata[LAYOUT]))
         self.module = OutputOnly(copy.deepcopy(model), tuple(self.names), self.metadata[OUTPUT]).eval()

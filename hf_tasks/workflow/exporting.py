@@ -12,6 +12,7 @@ from hf_tasks.callbacks.checkpoints import checkpoint_folders, last_complete_che
 from hf_tasks.contract import ExportPlan, Task
 from hf_tasks.errors import ExportError, UserError
 from hf_tasks.export.choose import Budget
+from hf_tasks.export.files import require_formats
 from hf_tasks.export.parity import parity_table
 from hf_tasks.export.produce import ExportOptions, export_run, try_formats
 from hf_tasks.recipe import Recipe, load_recipe
@@ -65,13 +66,18 @@ def export_trained(
 
 
 def require_exports(recipe: Recipe, task: Task) -> None:
-    """Check that a recipe with exports is of a task that has some.
+    """Check that the exports of a recipe can be made here, as far as that is known without its model.
 
     Raises:
-        ExportError: it is not.
+        ExportError: the task has no exports, cannot keep a format, or a package is missing.
     """
-    if recipe.export is not None and task.plan_export is None:
+    if recipe.export is None:
+        return
+    if task.plan_export is None:
         raise ExportError(f"export: {task.name} has no exports; leave the section out")
+    require_formats(
+        recipe.export.formats, refused=task.refused_formats(recipe.settings), backend=recipe.export.backend
+    )
 
 
 def try_export(recipe: Recipe, task: Task, model: Any, splits: Any, *, formats: Export) -> None:

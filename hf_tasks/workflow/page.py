@@ -1,12 +1,12 @@
 """The page of a run, from the files that it left and its model's answers."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hf_tasks.artifacts import Artifacts, read_json
 from hf_tasks.callbacks.checkpoints import last_complete_checkpoint
+from hf_tasks.export.parity import read_records
 from hf_tasks.recipe import Recipe
 from hf_tasks.report.record import RunRecord
 from hf_tasks.report.write import write_report
@@ -31,7 +31,7 @@ def write_run_report(
         environment=read_json(artifacts.environment),
         recipe=recipe.text,
         history=history,
-        exports=read_json(artifacts.parity).get("formats", []),
+        exports=read_records(artifacts.parity),
     )
     write_report(artifacts.report, record, answers, wrong_images=recipe.report.wrong_images)
 
@@ -41,6 +41,5 @@ def saved_history(checkpoints: Path) -> list[dict[str, Any]]:
     last = last_complete_checkpoint(checkpoints)
     if last is None:
         return []
-    state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
-    history: list[dict[str, Any]] = state["log_history"]
+    history: list[dict[str, Any]] = read_json(last / "trainer_state.json").get("log_history", [])
     return history

@@ -7,6 +7,7 @@ import yaml
 
 from hf_tasks.artifacts import Artifacts, read_json
 from hf_tasks.errors import UserError
+from hf_tasks.export.parity import read_records
 from hf_tasks.files import write_text
 from hf_tasks.hub.card import CardFacts, write_card
 from hf_tasks.hub.upload import require_repository_name, upload
@@ -31,7 +32,7 @@ def write_run_card(recipe: Recipe, artifacts: Artifacts, *, repository: str | No
         metrics=read_json(artifacts.metrics),
         data=data,
         config=read_json(artifacts.model / "config.json"),
-        formats=read_json(artifacts.parity).get("formats", ()),
+        formats=read_records(artifacts.parity),
     )
     write_text(artifacts.card, write_card(facts))
 

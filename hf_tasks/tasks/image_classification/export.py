@@ -50,7 +50,7 @@ def plan_export(
         rows=len(splits.validation),
         batches=lambda rows, size: _batches(splits.validation.select(rows), transform, size),
         calibration=lambda examples: _calibration(splits, transform, examples),
-        answers=lambda logits_NC: probabilities(
+        answers=lambda logits_NC, rows: probabilities(
             logits_NC, is_multilabel=splits.is_multilabel, temperature=pictures.temperature
         ),
         decide=lambda answers_NC, rows: decide(answers_NC, pictures.thresholds),

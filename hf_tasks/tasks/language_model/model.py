@@ -205,6 +205,7 @@ def _train_tokenizer(
         eos_token=END,
         pad_token=END if is_causal else PADDING,
         model_max_length=sizes.block_size,
+        model_input_names=["input_ids", "attention_mask"],  # generate refuses others
         **masked,
     )
 

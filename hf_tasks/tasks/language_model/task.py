@@ -19,6 +19,7 @@ from hf_tasks.tasks.language_model.blocks import CausalBlocks, MaskedBlocks, doc
 from hf_tasks.tasks.language_model.compare import compare_tables
 from hf_tasks.tasks.language_model.data import DocumentSplits, documents_of, prepare_splits
 from hf_tasks.tasks.language_model.examine import examine
+from hf_tasks.tasks.language_model.export import exported_module, plan_export, refused_formats
 from hf_tasks.tasks.language_model.generation import TEXT_SUFFIXES, TextPredictor, sample_texts
 from hf_tasks.tasks.language_model.model import (
     LanguageModel,
@@ -158,5 +159,8 @@ TASK = Task(
     load_predictor=TextPredictor,
     compare_tables=compare_tables,
     example_columns=ExampleColumns(("block", "text"), None, "loss"),
+    plan_export=plan_export,
+    refused_formats=refused_formats,
+    exported_module=exported_module,
     examples_per_file="many",
 )

@@ -74,7 +74,7 @@ def plan_export(settings: Settings, model: nn.Module, splits: RetrievalSplits) -
         rows=len(splits.validation),
         batches=lambda rows, size: _batches(splits.validation.select(rows), transform, size),
         calibration=lambda examples: _calibration(splits, transform, examples),
-        answers=lambda embeddings_ND: embeddings_ND,
+        answers=lambda embeddings_ND, rows: embeddings_ND,
         decide=search.decide,
         metric="recall_at_1",
         measure=search.recall_at_1,

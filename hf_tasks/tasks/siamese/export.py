@@ -119,7 +119,7 @@ def plan_export(settings: Settings, model: PairModel, splits: PairSplits) -> Exp
         rows=len(validation),
         batches=lambda rows, size: _batches(model, validation.select(rows), size),
         calibration=lambda examples: iter(()),
-        answers=lambda outputs: outputs.reshape(-1, texts_per_row, outputs.shape[-1]),
+        answers=lambda outputs, rows: outputs.reshape(-1, texts_per_row, outputs.shape[-1]),
         decide=lambda answers_NKD, rows: _decide(model, answers_NKD),
         metric=METRICS[splits.kind],
         measure=lambda answers_NKD, rows: _measure(
@@ -153,7 +153,7 @@ def _plan_pair(model: PairModel, splits: PairSplits) -> ExportPlan:
         rows=len(validation),
         batches=lambda rows, size: _pair_batches(model, validation.select(rows), size),
         calibration=lambda examples: iter(()),
-        answers=lambda scores_N: scores_N,
+        answers=lambda scores_N, rows: scores_N,
         decide=lambda scores_N, rows: _decide_scores(model, scores_N),
         metric=METRICS[splits.kind],
         measure=measure_scores,
