@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_tasks.errors import UserError
-from hf_tasks.metrics.neighbours import nearest_neighbours, unit_rows
+from hf_tasks.metrics.cosines import unit_rows
+from hf_tasks.metrics.neighbours import nearest_neighbours
 
 PROBED_SHARE = 8
 """One in so many cells of the gallery is looked through for a query."""

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hf_tasks.metrics.neighbours import BLOCK_CELLS, NOWHERE, Block, cosine_blocks, unit_rows
+from hf_tasks.metrics.cosines import NOBODY, NOWHERE, TILE_CELLS, Block, LeftOut, cosine_blocks, unit_rows
+from hf_tasks.metrics.neighbours import ranked
 
 KS = (1, 5, 10)
 SHOWN_NEIGHBOURS = 5
-NOBODY = -1
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -78,9 +78,9 @@ def score_queries(
     own_rows_Q: Integers | None = None,
     ks: Sequence[int] = KS,
     device: torch.device | str = "cpu",
-    block_cells: int = BLOCK_CELLS,
+    block_cells: int = TILE_CELLS,
 ) -> QueryScores:
-    """Rank the gallery for each query; memory for one block of cosines, whatever the sizes.
+    """Rank the gallery for each query; memory for one tile of cosines, whatever the sizes.
 
     The scores of a query do not depend on the other queries, so processes may take a share each.
 
@@ -135,17 +135,22 @@ class _Ranking:
 
     def scores(self, block_cells: int) -> QueryScores:
         gallery_GD = unit_rows(self.gallery.embeddings_ND).to(self.device)
-        blocks = cosine_blocks(self.queries.embeddings_ND, gallery_GD, block_cells=block_cells)
-        return join_scores([self._block_scores(block) for block in blocks])
-
-    def _block_scores(self, block: Block) -> QueryScores:
-        part = slice(block.start, block.start + len(block.queries_BD))
-        self._leave_out(block, part)
-        labels_B = self._tensor(self.queries.labels_N[part])
-        matches_B = self._tensor(self.matches_Q[part])
         # One place more than the matches of any query, so that a row of another class is always among them.
         count = int(max(self.matches_Q.max() + 1, *self.ks, SHOWN_NEIGHBOURS))
-        columns_BK, cosines_BK = block.ranked(count)
+        blocks = cosine_blocks(
+            self.queries.embeddings_ND,
+            gallery_GD,
+            left_out=self._left_out(),
+            count=count,
+            tile_cells=block_cells,
+        )
+        return join_scores([self._block_scores(block, count) for block in blocks])
+
+    def _block_scores(self, block: Block, count: int) -> QueryScores:
+        part = slice(block.start, block.start + len(block.queries_BD))
+        labels_B = self._tensor(self.queries.labels_N[part])
+        matches_B = self._tensor(self.matches_Q[part])
+        columns_BK, cosines_BK = ranked(block, count)
         is_there_BK = cosines_BK > NOWHERE
         labels_G = self._tensor(self.gallery.labels_N)
         is_match_BK = (labels_G[columns_BK] == labels_B[:, None]) & is_there_BK
@@ -154,7 +159,7 @@ class _Ranking:
         far_B = (rank_B == 0) & (matches_B > 0)
         if far_B.any():
             rows_F = far_B.nonzero()[:, 0]
-            rank_B[far_B], first_B[far_B] = _search_first_match(block, rows_F, labels_G, labels_B[rows_F])
+            rank_B[far_B], first_B[far_B] = _far_first_match(block.select(rows_F), labels_B[rows_F], labels_G)
         places_T = self._tensor(np.asarray(self.ks)).clamp(max=columns_BK.shape[1]) - 1
         # A view would keep all places of all blocks in memory.
         neighbours_BK = torch.where(is_there_BK, columns_BK, NOBODY)[:, :SHOWN_NEIGHBOURS].clone()
@@ -173,14 +178,12 @@ class _Ranking:
         )
         return QueryScores(self.ks, *(values.cpu().numpy() for values in arrays))
 
-    def _leave_out(self, block: Block, part: slice) -> None:
-        own_B = self._tensor(self.own_rows_Q[part])
-        rows_P = (own_B != NOBODY).nonzero()[:, 0]
-        block.cosines_BG[rows_P, own_B[rows_P]] = NOWHERE
-        if self.queries.groups_N is not None and self.gallery.groups_N is not None:
-            groups_B1 = self._tensor(self.queries.groups_N[part])[:, None]
-            same_BG = groups_B1 == self._tensor(self.gallery.groups_N)
-            block.cosines_BG.masked_fill_(same_BG & (groups_B1 != NOBODY), NOWHERE)
+    def _left_out(self) -> LeftOut:
+        own_rows_Q = self._tensor(self.own_rows_Q) if (self.own_rows_Q != NOBODY).any() else None
+        groups_Q, groups_G = self.queries.groups_N, self.gallery.groups_N
+        if groups_Q is None or groups_G is None or (groups_Q == NOBODY).all():
+            return LeftOut(own_rows_Q)
+        return LeftOut(own_rows_Q, self._tensor(groups_Q), self._tensor(groups_G))
 
     def _tensor(self, values: Integers) -> Tensor:
         return torch.as_tensor(values, dtype=torch.int64, device=self.device)
@@ -194,28 +197,42 @@ def _first_true(is_wanted_BK: Tensor, columns_BK: Tensor) -> tuple[Tensor, Tenso
     return torch.where(found_B, place_B + 1, 0), torch.where(found_B, columns_B, NOBODY)
 
 
-def _search_first_match(
-    block: Block, rows_F: Tensor, labels_G: Tensor, labels_F: Tensor
-) -> tuple[Tensor, Tensor]:
+def _far_first_match(block: Block, labels_B: Tensor, labels_G: Tensor) -> tuple[Tensor, Tensor]:
     """Rank and gallery row of the nearest match of queries whose nearest few hold none."""
-    cosines_FG = block.cosines_BG[rows_F]
-    is_match_FG = (labels_G == labels_F[:, None]) & (cosines_FG > NOWHERE)
-    best_F1 = cosines_FG.masked_fill(~is_match_FG, NOWHERE).amax(dim=1, keepdim=True)
-    ahead_F = (cosines_FG > best_F1 + block.tolerance).sum(dim=1)
-    near_P, columns_P = ((cosines_FG - best_F1).abs() <= block.tolerance).nonzero(as_tuple=True)
-    exact_P = block.exact(rows_F[near_P], columns_P)
-    is_match_P = is_match_FG[near_P, columns_P]
-    count = len(rows_F)
-    best_exact_F = exact_P.new_full((count,), NOWHERE).scatter_reduce(
-        0, near_P[is_match_P], exact_P[is_match_P], "amax"
+    rows_P, columns_P = _pairs_of_equals(labels_B, labels_G)
+    is_there_P = ~block.left_out.pairs(rows_P, columns_P)
+    rows_P, columns_P = rows_P[is_there_P], columns_P[is_there_P]
+    cosines_P = block.exact(rows_P, columns_P)
+    best_B = cosines_P.new_full(labels_B.shape, NOWHERE).scatter_reduce(0, rows_P, cosines_P, "amax")
+    is_best_P = cosines_P == best_B[rows_P]
+    first_B = torch.full_like(labels_B, len(labels_G)).scatter_reduce(
+        0, rows_P[is_best_P], columns_P[is_best_P], "amin"
     )
-    is_best_P = is_match_P & (exact_P == best_exact_F[near_P])
-    first_F = near_P.new_full((count,), len(labels_G)).scatter_reduce(
-        0, near_P[is_best_P], columns_P[is_best_P], "amin"
-    )
-    is_equal_P = exact_P == best_exact_F[near_P]
-    is_ahead_P = (exact_P > best_exact_F[near_P]) | (is_equal_P & (columns_P < first_F[near_P]))
-    return ahead_F + torch.bincount(near_P[is_ahead_P], minlength=count) + 1, first_F
+    return _count_ahead(block, best_B, first_B) + 1, first_B
+
+
+def _pairs_of_equals(labels_B: Tensor, labels_G: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of all pairs with one label."""
+    sorted_G, columns_G = labels_G.sort(stable=True)
+    starts_B = torch.searchsorted(sorted_G, labels_B)
+    counts_B = torch.searchsorted(sorted_G, labels_B, right=True) - starts_B
+    rows_P = torch.repeat_interleave(counts_B)
+    shift_B = starts_B - counts_B.cumsum(dim=0) + counts_B
+    return rows_P, columns_G[torch.arange(len(rows_P), device=rows_P.device) + shift_B[rows_P]]
+
+
+def _count_ahead(block: Block, cosines_B: Tensor, columns_B: Tensor) -> Tensor:
+    """How many gallery rows rank before a certain one of each query, of this exact cosine and column."""
+    ahead_B = torch.zeros_like(columns_B)
+    wanted_B1 = cosines_B[:, None].float()
+    for start, cosines_BC in block.tiles():
+        # Rounding the wanted one is a small part of what the product may miss.
+        ahead_B += (cosines_BC > wanted_B1 + block.tolerance).sum(dim=1)
+        rows_P, places_P = ((cosines_BC - wanted_B1).abs() <= block.tolerance).nonzero(as_tuple=True)
+        exact_P, wanted_P = block.exact(rows_P, places_P + start), cosines_B[rows_P]
+        is_earlier_P = (exact_P == wanted_P) & (places_P + start < columns_B[rows_P])
+        ahead_B += torch.bincount(rows_P[(exact_P > wanted_P) | is_earlier_P], minlength=len(ahead_B))
+    return ahead_B
 
 
 def _average_precision(is_match_BK: Tensor, hits_BK: Tensor, matches_B: Tensor) -> Tensor:
