@@ -20,7 +20,7 @@ TILE_CELLS = 1536**2
 """9 MiB of cosines."""
 LEAST_COLUMNS = 64
 """However small a tile is asked for: less would be all overhead."""
-PAIR_CELLS = 2**17
+PAIR_CELLS = 2**16
 NOWHERE = -torch.inf
 NOBODY = -1
 
@@ -101,12 +101,6 @@ class Block:
         """Twice what float32 can miss of a cosine: pairs further apart are in their true order."""
         return self.queries_BD.shape[1] * 2.0**-23
 
-    def select(self, rows_R: Tensor) -> "Block":
-        """The block of some of its queries."""
-        return replace(
-            self, start=NOBODY, queries_BD=self.queries_BD[rows_R], left_out=self.left_out.select(rows_R)
-        )
-
     def tiles(self) -> Iterator[tuple[int, Tensor]]:
         """The first gallery row of each tile, and its cosines, float32 (B, C), NOWHERE where left out.
 
@@ -124,7 +118,10 @@ class Block:
         """Cosines of single pairs, float64 (P,); equal vectors give equal numbers."""
         size = max(1, PAIR_CELLS // self.queries_BD.shape[1])
         parts = [
-            (self.queries_BD[rows].double() * self.gallery_GD[columns].double()).sum(dim=1)
+            self.queries_BD.index_select(0, rows)
+            .double()
+            .mul_(self.gallery_GD.index_select(0, columns))
+            .sum(dim=1)
             for rows, columns in zip(rows_P.split(size), columns_P.split(size), strict=True)
         ]
         return torch.cat(parts)

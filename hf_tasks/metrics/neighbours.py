@@ -119,7 +119,7 @@ class _Candidates:
         columns = cosines_BC.shape[1]
         cells_P = _cells_above(cosines_BC, self.floor_B1)
         rows_P = cells_P // columns
-        self._hold(rows_P, cells_P - rows_P * columns + start, cosines_BC.flatten()[cells_P])
+        self._hold(rows_P, cells_P - rows_P * columns + start, cosines_BC.take(cells_P))
         if self.values_BW.shape[1] > 8 * self.count:
             self._keep_nearest()
         # A floor lasts until as many rows again are seen.
@@ -169,8 +169,8 @@ class _Candidates:
             self.columns_BW = torch.nn.functional.pad(self.columns_BW, room)
         row_starts_B = torch.arange(len(shift_B), device=rows_P.device) * self.values_BW.shape[1]
         cells_P = torch.arange(len(rows_P), device=rows_P.device) + (shift_B + row_starts_B)[rows_P]
-        self.values_BW.view(-1)[cells_P] = values_P
-        self.columns_BW.view(-1)[cells_P] = columns_P
+        self.values_BW.view(-1).scatter_(0, cells_P, values_P)
+        self.columns_BW.view(-1).scatter_(0, cells_P, columns_P)
 
 
 def _least_of_largest(values_BW: Tensor, count: int) -> Tensor:
@@ -192,9 +192,7 @@ def _cells_above(cosines_BC: Tensor, floor_B1: Tensor) -> Tensor:
 
 def _with_near_ones_exact(block: Block, values_BW: Tensor, columns_BW: Tensor) -> Tensor:
     """Sorted values in float64; exact where a neighbour in the order is too near to be sure."""
-    near_BV = (
-        values_BW[:, :-1] - values_BW[:, 1:]
-    ) <= block.tolerance  # NOWHERE - NOWHERE is NaN: not near
+    near_BV = (values_BW[:, :-1] - values_BW[:, 1:]) <= block.tolerance  # NOWHERE - NOWHERE is NaN: not near
     unsure_BW = torch.zeros_like(values_BW, dtype=torch.bool)
     unsure_BW[:, :-1] |= near_BV
     unsure_BW[:, 1:] |= near_BV

@@ -7,8 +7,9 @@ no other row in the gallery is unknown: it counts at a cut-off, but in no averag
 B queries of a block, Q queries, G gallery, D width, K places of a ranking, T the `ks` asked for, P pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import torch
@@ -137,14 +138,24 @@ class _Ranking:
         gallery_GD = unit_rows(self.gallery.embeddings_ND).to(self.device)
         # One place more than the matches of any query, so that a row of another class is always among them.
         count = int(max(self.matches_Q.max() + 1, *self.ks, SHOWN_NEIGHBOURS))
-        blocks = cosine_blocks(
-            self.queries.embeddings_ND,
-            gallery_GD,
-            left_out=self._left_out(),
-            count=count,
-            tile_cells=block_cells,
-        )
-        return join_scores([self._block_scores(block, count) for block in blocks])
+        blocks = partial(cosine_blocks, gallery_GD=gallery_GD, count=count, tile_cells=block_cells)
+        left_out, queries_QD = self._left_out(), self.queries.embeddings_ND
+        scores = join_scores([self._block_scores(b, count) for b in blocks(queries_QD, left_out=left_out)])
+        far_F = ((scores.first_match_rank_Q == 0) & (scores.matches_Q > 0)).nonzero()[0]
+        if len(far_F):
+            far_blocks = blocks(queries_QD[far_F], left_out=left_out.select(self._tensor(far_F)))
+            self._add_far_matches(scores, far_F, far_blocks)
+        return scores
+
+    def _add_far_matches(self, scores: QueryScores, far_F: Integers, blocks: Iterator[Block]) -> None:
+        """Write the nearest match of those queries whose nearest few hold none."""
+        labels_F, labels_G = self._tensor(self.queries.labels_N[far_F]), self._tensor(self.gallery.labels_N)
+        for block in blocks:
+            part = slice(block.start, block.start + len(block.queries_BD))
+            rank_B, first_B, cosines_B = _far_first_match(block, labels_F[part], labels_G)
+            scores.first_match_rank_Q[far_F[part]] = rank_B.cpu().numpy()
+            scores.first_match_Q[far_F[part]] = first_B.cpu().numpy()
+            scores.first_match_cosine_Q[far_F[part]] = cosines_B.cpu().numpy()
 
     def _block_scores(self, block: Block, count: int) -> QueryScores:
         part = slice(block.start, block.start + len(block.queries_BD))
@@ -156,10 +167,6 @@ class _Ranking:
         is_match_BK = (labels_G[columns_BK] == labels_B[:, None]) & is_there_BK
         hits_BK = is_match_BK.cumsum(dim=1)
         rank_B, first_B = _first_true(is_match_BK, columns_BK)
-        far_B = (rank_B == 0) & (matches_B > 0)
-        if far_B.any():
-            rows_F = far_B.nonzero()[:, 0]
-            rank_B[far_B], first_B[far_B] = _far_first_match(block.select(rows_F), labels_B[rows_F], labels_G)
         places_T = self._tensor(np.asarray(self.ks)).clamp(max=columns_BK.shape[1]) - 1
         # A view would keep all places of all blocks in memory.
         neighbours_BK = torch.where(is_there_BK, columns_BK, NOBODY)[:, :SHOWN_NEIGHBOURS].clone()
@@ -197,8 +204,8 @@ def _first_true(is_wanted_BK: Tensor, columns_BK: Tensor) -> tuple[Tensor, Tenso
     return torch.where(found_B, place_B + 1, 0), torch.where(found_B, columns_B, NOBODY)
 
 
-def _far_first_match(block: Block, labels_B: Tensor, labels_G: Tensor) -> tuple[Tensor, Tensor]:
-    """Rank and gallery row of the nearest match of queries whose nearest few hold none."""
+def _far_first_match(block: Block, labels_B: Tensor, labels_G: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rank, gallery row and cosine of the nearest match of queries that have one, however far."""
     rows_P, columns_P = _pairs_of_equals(labels_B, labels_G)
     is_there_P = ~block.left_out.pairs(rows_P, columns_P)
     rows_P, columns_P = rows_P[is_there_P], columns_P[is_there_P]
@@ -208,7 +215,7 @@ def _far_first_match(block: Block, labels_B: Tensor, labels_G: Tensor) -> tuple[
     first_B = torch.full_like(labels_B, len(labels_G)).scatter_reduce(
         0, rows_P[is_best_P], columns_P[is_best_P], "amin"
     )
-    return _count_ahead(block, best_B, first_B) + 1, first_B
+    return _count_ahead(block, best_B, first_B) + 1, first_B, best_B
 
 
 def _pairs_of_equals(labels_B: Tensor, labels_G: Tensor) -> tuple[Tensor, Tensor]:
