@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-TILE_CELLS = 1536**2
-"""9 MiB of cosines."""
+TILE_CELLS = 1280**2
+"""6 MiB of cosines."""
 LEAST_COLUMNS = 64
 """However small a tile is asked for: less would be all overhead."""
 PAIR_CELLS = 2**16

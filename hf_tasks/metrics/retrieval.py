@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hf_tasks.metrics.cosines import NOBODY, NOWHERE, TILE_CELLS, Block, LeftOut, cosine_blocks, unit_rows
+from hf_tasks.metrics.first_match import far_first_match
 from hf_tasks.metrics.neighbours import ranked
 
 KS = (1, 5, 10)
@@ -152,7 +153,7 @@ class _Ranking:
         labels_F, labels_G = self._tensor(self.queries.labels_N[far_F]), self._tensor(self.gallery.labels_N)
         for block in blocks:
             part = slice(block.start, block.start + len(block.queries_BD))
-            rank_B, first_B, cosines_B = _far_first_match(block, labels_F[part], labels_G)
+            rank_B, first_B, cosines_B = far_first_match(block, labels_F[part], labels_G)
             scores.first_match_rank_Q[far_F[part]] = rank_B.cpu().numpy()
             scores.first_match_Q[far_F[part]] = first_B.cpu().numpy()
             scores.first_match_cosine_Q[far_F[part]] = cosines_B.cpu().numpy()
@@ -202,44 +203,6 @@ def _first_true(is_wanted_BK: Tensor, columns_BK: Tensor) -> tuple[Tensor, Tenso
     place_B = is_wanted_BK.to(torch.uint8).argmax(dim=1)
     columns_B = columns_BK.gather(1, place_B[:, None])[:, 0]
     return torch.where(found_B, place_B + 1, 0), torch.where(found_B, columns_B, NOBODY)
-
-
-def _far_first_match(block: Block, labels_B: Tensor, labels_G: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rank, gallery row and cosine of the nearest match of queries that have one, however far."""
-    rows_P, columns_P = _pairs_of_equals(labels_B, labels_G)
-    is_there_P = ~block.left_out.pairs(rows_P, columns_P)
-    rows_P, columns_P = rows_P[is_there_P], columns_P[is_there_P]
-    cosines_P = block.exact(rows_P, columns_P)
-    best_B = cosines_P.new_full(labels_B.shape, NOWHERE).scatter_reduce(0, rows_P, cosines_P, "amax")
-    is_best_P = cosines_P == best_B[rows_P]
-    first_B = torch.full_like(labels_B, len(labels_G)).scatter_reduce(
-        0, rows_P[is_best_P], columns_P[is_best_P], "amin"
-    )
-    return _count_ahead(block, best_B, first_B) + 1, first_B, best_B
-
-
-def _pairs_of_equals(labels_B: Tensor, labels_G: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns of all pairs with one label."""
-    sorted_G, columns_G = labels_G.sort(stable=True)
-    starts_B = torch.searchsorted(sorted_G, labels_B)
-    counts_B = torch.searchsorted(sorted_G, labels_B, right=True) - starts_B
-    rows_P = torch.repeat_interleave(counts_B)
-    shift_B = starts_B - counts_B.cumsum(dim=0) + counts_B
-    return rows_P, columns_G[torch.arange(len(rows_P), device=rows_P.device) + shift_B[rows_P]]
-
-
-def _count_ahead(block: Block, cosines_B: Tensor, columns_B: Tensor) -> Tensor:
-    """How many gallery rows rank before a certain one of each query, of this exact cosine and column."""
-    ahead_B = torch.zeros_like(columns_B)
-    wanted_B1 = cosines_B[:, None].float()
-    for start, cosines_BC in block.tiles():
-        # Rounding the wanted one is a small part of what the product may miss.
-        ahead_B += (cosines_BC > wanted_B1 + block.tolerance).sum(dim=1)
-        rows_P, places_P = ((cosines_BC - wanted_B1).abs() <= block.tolerance).nonzero(as_tuple=True)
-        exact_P, wanted_P = block.exact(rows_P, places_P + start), cosines_B[rows_P]
-        is_earlier_P = (exact_P == wanted_P) & (places_P + start < columns_B[rows_P])
-        ahead_B += torch.bincount(rows_P[(exact_P > wanted_P) | is_earlier_P], minlength=len(ahead_B))
-    return ahead_B
 
 
 def _average_precision(is_match_BK: Tensor, hits_BK: Tensor, matches_B: Tensor) -> Tensor:
