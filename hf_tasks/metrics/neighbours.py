@@ -72,6 +72,13 @@ def ranked(block: Block, count: int) -> tuple[Tensor, Tensor]:
     return candidates.ranked()
 
 
+def by_cosine_then_column(columns_BW: Tensor, cosines_BW: Tensor, count: int) -> Tensor:
+    """Places of the `count` nearest, nearest first and the earlier gallery row first among equals."""
+    by_column_BW = columns_BW.argsort(dim=1)
+    by_cosine_BW = cosines_BW.gather(1, by_column_BW).argsort(dim=1, descending=True, stable=True)
+    return by_column_BW.gather(1, by_cosine_BW)[:, :count]
+
+
 def largest(values_RG: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` largest values of each row, largest first, and their columns; any of equals at the border.
 
@@ -139,9 +146,7 @@ class _Candidates:
         values_BW, places_BW = self.values_BW.topk(width, dim=1)
         columns_BW = self.columns_BW.gather(1, places_BW)
         cosines_BW = _with_near_ones_exact(self.block, values_BW, columns_BW)
-        by_column_BW = columns_BW.argsort(dim=1)
-        by_cosine_BW = cosines_BW.gather(1, by_column_BW).argsort(dim=1, descending=True, stable=True)
-        order_BK = by_column_BW.gather(1, by_cosine_BW)[:, : self.count]
+        order_BK = by_cosine_then_column(columns_BW, cosines_BW, self.count)
         return columns_BW.gather(1, order_BK), values_BW.gather(1, order_BK), cosines_BW.gather(1, order_BK)
 
     def _keep_nearest(self) -> None:

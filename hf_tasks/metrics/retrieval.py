@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hf_tasks.metrics.approximate import ApproximateSearch
 from hf_tasks.metrics.cosines import NOBODY, NOWHERE, TILE_CELLS, Block, LeftOut, cosine_blocks, unit_rows
 from hf_tasks.metrics.first_match import far_first_match
 from hf_tasks.metrics.neighbours import ranked
@@ -80,6 +81,7 @@ def score_queries(
     own_rows_Q: Integers | None = None,
     ks: Sequence[int] = KS,
     device: torch.device | str = "cpu",
+    approximate: bool = False,
     block_cells: int = TILE_CELLS,
 ) -> QueryScores:
     """Rank the gallery for each query; memory for one tile of cosines, whatever the sizes.
@@ -92,6 +94,7 @@ def score_queries(
         own_rows_Q: gallery row that is the query's own picture, NOBODY for none; left out: none is.
         ks: places to count hits at, each at least 1.
         device: where to compute; needs float64.
+        approximate: rank what FAISS finds, not all.
         block_cells: cosines held at once.
 
     Raises:
@@ -101,7 +104,7 @@ def score_queries(
     _require_fitting(queries, gallery, own_rows_Q, ks)
     matches_Q = _count_matches(queries, gallery, own_rows_Q)
     task = _Ranking(queries, gallery, own_rows_Q, matches_Q, tuple(ks), torch.device(device))
-    return task.scores(block_cells)
+    return task.scores(block_cells, approximate)
 
 
 def average_scores(scores: QueryScores) -> dict[str, float]:
@@ -135,13 +138,15 @@ class _Ranking:
     ks: tuple[int, ...]
     device: torch.device
 
-    def scores(self, block_cells: int) -> QueryScores:
+    def scores(self, block_cells: int, approximate: bool) -> QueryScores:
         gallery_GD = unit_rows(self.gallery.embeddings_ND).to(self.device)
         # One place more than the matches of any query, so that a row of another class is always among them.
         count = int(max(self.matches_Q.max() + 1, *self.ks, SHOWN_NEIGHBOURS))
         blocks = partial(cosine_blocks, gallery_GD=gallery_GD, count=count, tile_cells=block_cells)
         left_out, queries_QD = self._left_out(), self.queries.embeddings_ND
-        scores = join_scores([self._block_scores(b, count) for b in blocks(queries_QD, left_out=left_out)])
+        rank = ApproximateSearch(gallery_GD.cpu().numpy()).ranked if approximate else ranked
+        found = ((block, *rank(block, count)) for block in blocks(queries_QD, left_out=left_out))
+        scores = join_scores([self._block_scores(*ranking) for ranking in found])
         far_F = ((scores.first_match_rank_Q == 0) & (scores.matches_Q > 0)).nonzero()[0]
         if len(far_F):
             far_blocks = blocks(queries_QD[far_F], left_out=left_out.select(self._tensor(far_F)))
@@ -158,11 +163,10 @@ class _Ranking:
             scores.first_match_Q[far_F[part]] = first_B.cpu().numpy()
             scores.first_match_cosine_Q[far_F[part]] = cosines_B.cpu().numpy()
 
-    def _block_scores(self, block: Block, count: int) -> QueryScores:
+    def _block_scores(self, block: Block, columns_BK: Tensor, cosines_BK: Tensor) -> QueryScores:
         part = slice(block.start, block.start + len(block.queries_BD))
         labels_B = self._tensor(self.queries.labels_N[part])
         matches_B = self._tensor(self.matches_Q[part])
-        columns_BK, cosines_BK = ranked(block, count)
         is_there_BK = cosines_BK > NOWHERE
         labels_G = self._tensor(self.gallery.labels_N)
         is_match_BK = (labels_G[columns_BK] == labels_B[:, None]) & is_there_BK
