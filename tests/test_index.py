@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import run_program
 from pictures import write_class_pictures
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
@@ -151,6 +152,29 @@ def test_the_program_writes_thins_out_and_searches_an_index(folder, tmp_path, ca
     assert searched == f"4 searched: {out}\n"
     assert "% of the 2 nearest, measured on 4 queries" in caplog.text
     assert len(list(csv.DictReader(out.open(newline="")))) == 4
+
+
+def test_the_program_refuses_an_index_of_another_model_and_forgives_what_is_named_twice(
+    folder, shelf, tmp_path
+):
+    other = shutil.copytree(folder / "run", tmp_path / "other")
+    config = json.loads((other / "model/config.json").read_text())
+    (other / "model/config.json").write_text(json.dumps({**config, "cutoff_distance": 0.5}))
+
+    refused = run_program("search", shelf, folder / "more", "--run", other, "--out", "x.csv", folder=tmp_path)
+    doubled = run_program(
+        "index", folder / "run", folder / "train", folder / "train", "--out", shelf, folder=tmp_path
+    )
+    gone = ["index", folder / "run", "--out", shelf, "--remove", folder / "train/class0/0.png"]
+    removed, missing = (run_program(*gone, folder=tmp_path) for _ in range(2))
+
+    assert (refused.returncode, missing.returncode) == (2, 2)
+    assert "made by another model" in " ".join(refused.stderr.split())
+    assert "neither a path nor a class of this index" in " ".join(missing.stderr.split())
+    assert "Traceback" not in refused.stderr + missing.stderr
+    assert doubled.stdout == f"12 added: {shelf}\n"
+    assert removed.stdout == f"1 removed: {shelf}\n"
+    assert len(open_index(shelf).entries) == 11
 
 
 def test_what_is_no_index_is_told(folder, tmp_path):

@@ -84,6 +84,20 @@ def test_a_set_without_these_columns_serves_as_both_and_no_picture_matches_itsel
     assert (found.scores.neighbours_QK[:, 0] != np.arange(16)).all()
 
 
+@pytest.mark.parametrize(("above", "stated"), [(15, {"neighbours_found": 1.0}), (16, {})])
+def test_a_gallery_above_the_wanted_size_is_ranked_by_faiss_and_says_how_well(folder, above, stated):
+    pytest.importorskip("faiss")
+    rows = _splits(folder, f"  validation: {{folder: {folder}/val}}").validation
+    embeddings = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
+    how = {"ks": (1,), "false_accept_rate": None, "cutoff_distance": None, "device": CPU}
+    exact = measure_retrieval(rows, embeddings, **how)
+
+    found = measure_retrieval(rows, embeddings, **how, approximate_above=above)
+
+    # So few pictures are in no cell alone: all are looked through.
+    assert found.figures == {**exact.figures, **stated}
+
+
 def test_the_same_file_in_gallery_and_queries_is_no_match(folder):
     both = f"  gallery: {{folder: {folder}/val}}\n  query: {{folder: {folder}/val}}"
     rows = _splits(folder, both).validation

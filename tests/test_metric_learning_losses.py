@@ -277,6 +277,20 @@ def test_the_memory_adds_the_newest_embeddings_as_references_without_gradients()
     assert set(loss.state_dict()) == {"memory", "memory_labels"}
 
 
+def test_a_memory_that_is_saved_and_loaded_goes_on_where_it_was():
+    first, second = (_embeddings(seed) for seed in range(2))
+    kept, fresh = (build_loss(Triplet(name="triplet", memory=15), classes=5, width=WIDTH) for _ in range(2))
+    kept(first, LABELS)
+
+    fresh.load_state_dict(kept.state_dict())
+
+    expected = kept(second, LABELS)
+    assert torch.equal(fresh(second, LABELS), expected)
+    assert not torch.equal(
+        build_loss(Triplet(name="triplet", memory=15), classes=5, width=WIDTH)(second, LABELS), expected
+    )
+
+
 def test_a_loss_of_pytorch_metric_learning_is_had_by_name():
     settings = Pml(name="pml/CircleLoss", m=0.3, gamma=64)
     expected = losses.CircleLoss(m=0.3, gamma=64)(_embeddings(), LABELS)

@@ -5,6 +5,7 @@ import pytest
 
 from hf_tasks.metrics.approximate import ApproximateSearch
 from hf_tasks.metrics.neighbours import nearest_neighbours
+from hf_tasks.metrics.retrieval import NOBODY, LabelledEmbeddings, average_scores, score_queries
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +36,24 @@ def test_a_query_whose_cells_hold_too_few_is_searched_exactly(rows):
 
     assert places.shape == (10, 1_000)
     np.testing.assert_array_equal(places, nearest_neighbours(rows[1_500:1_510], rows[:1_500], count=1_000)[0])
+
+
+def test_scores_of_what_is_found_come_near_the_exact_ones_and_leave_out_the_same(rows):
+    pytest.importorskip("faiss")
+    labels, groups = np.arange(2_000) % 40, np.where(np.arange(2_000) % 3, NOBODY, np.arange(2_000) // 90)
+    gallery = LabelledEmbeddings(rows, labels, groups)
+    queries = LabelledEmbeddings(rows[:200], labels[:200], groups[:200])
+    own_rows = np.arange(200)
+
+    found, exact = (
+        score_queries(queries, gallery, own_rows_Q=own_rows, approximate=approximate)
+        for approximate in (True, False)
+    )
+
+    share = (exact.neighbours_QK[:, :, None] == found.neighbours_QK[:, None, :]).any(axis=2).mean()
+    assert 0.9 < share <= 1
+    assert average_scores(found) == pytest.approx(average_scores(exact), abs=0.05)
+    assert not (found.neighbours_QK == own_rows[:, None]).any()
+    same_group = groups[found.neighbours_QK] == groups[:200, None]
+    assert not (same_group & (groups[:200, None] != NOBODY)).any()
+    np.testing.assert_array_equal(found.matches_Q, exact.matches_Q)

@@ -110,6 +110,30 @@ def test_every_score_is_that_of_a_plain_ranking_in_float64(seed, block_cells, **
             np.testing.assert_allclose(found, value, rtol=1e-12, atol=1e-15, err_msg=name)
 
 
+@pytest.mark.parametrize("groups", [False, True])
+@pytest.mark.parametrize(("levels", "classes"), [(None, 100), (None, 3), (1, 100)])
+def test_a_gallery_of_many_tiles_is_ranked_as_a_whole(levels, classes, groups):
+    left, right, own_rows = _random_case(
+        5, queries=12, gallery=700, width=4, classes=classes, levels=levels, groups=groups
+    )
+
+    scores = score_queries(left, right, own_rows_Q=own_rows, block_cells=1)  # 64 gallery rows at a time
+
+    for q, expected in enumerate(_plain_scores(left, right, own_rows, (1, 5, 10))):
+        for name, value in expected.items():
+            np.testing.assert_allclose(getattr(scores, name)[q], value, rtol=1e-12, atol=1e-15, err_msg=name)
+
+
+@pytest.mark.parametrize("nearest_last", [False, True])
+def test_no_more_than_the_nearest_are_held_of_a_gallery_that_comes_ever_nearer(nearest_last):
+    angles = np.linspace(1.5, 0, 2_000) if nearest_last else np.zeros(2_000)
+    gallery = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+    rows, _ = nearest_neighbours(np.array([[1.0, 0.0]]), gallery, count=3, block_cells=1)
+
+    assert rows.tolist() == [[1_999, 1_998, 1_997] if nearest_last else [0, 1, 2]]
+
+
 def test_the_first_match_is_found_far_behind_the_nearest_few():
     angles = np.linspace(0, 3, 200)
     gallery = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)

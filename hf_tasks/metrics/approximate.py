@@ -1,6 +1,6 @@
 """Nearest neighbours with FAISS: faster in large galleries, with the share of true neighbours it finds.
 
-Q queries, G gallery, D width, K neighbours.
+B queries of a block, Q queries, G gallery, D width, K neighbours.
 """
 
 import importlib
@@ -8,14 +8,29 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hf_tasks.errors import UserError
-from hf_tasks.metrics.neighbours import nearest_neighbours, unit_rows
+from hf_tasks.metrics.cosines import NOWHERE, Block, unit_rows
+from hf_tasks.metrics.neighbours import by_cosine_then_column, nearest_neighbours
 
 PROBED_SHARE = 8
 """One in so many cells of the gallery is looked through for a query."""
+SPARE = 32
+"""Neighbours looked for beyond those asked for, as some may be left out."""
 Neighbours = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
+def require_faiss(asked_by: str) -> None:
+    """Refuse what needs FAISS where it is not installed.
+
+    Raises:
+        UserError: naming the flag or recipe key that asked for it.
+    """
+    if find_spec("faiss") is None:
+        raise UserError(f'{asked_by}: needs FAISS; pip install "hf_tasks[faiss]"')
 
 
 class ApproximateSearch:
@@ -27,8 +42,7 @@ class ApproximateSearch:
         Raises:
             UserError: FAISS is not installed.
         """
-        if find_spec("faiss") is None:
-            raise UserError('--faiss: needs FAISS; pip install "hf_tasks[faiss]"')
+        require_faiss("--faiss")
         faiss: Any = importlib.import_module("faiss")
         self.gallery_GD = unit_rows(gallery_GD).numpy()
         cells = max(1, int(len(gallery_GD) ** 0.5))
@@ -56,3 +70,18 @@ class ApproximateSearch:
         found_QK, _ = self(queries_QD, count=count)
         exact_QK, _ = nearest_neighbours(queries_QD, self.gallery_GD, count=count)
         return float((found_QK[:, :, None] == exact_QK[:, None, :]).any(axis=1).mean())
+
+    def ranked(self, block: Block, count: int) -> tuple[Tensor, Tensor]:
+        """As neighbours.ranked, of those neighbours that FAISS finds.
+
+        Of a query with more than SPARE pictures left out, fewer than `count` may be there.
+        """
+        places_BK, _ = self(block.queries_BD.cpu().numpy(), count=count + SPARE)
+        columns_BK = torch.as_tensor(places_BK, device=block.queries_BD.device)
+        rows_BK = torch.arange(len(columns_BK), device=columns_BK.device)[:, None].expand_as(columns_BK)
+        rows_P, columns_P = rows_BK.flatten(), columns_BK.flatten()
+        cosines_P = block.exact(rows_P, columns_P)
+        cosines_P[block.left_out.pairs(rows_P, columns_P)] = NOWHERE
+        cosines_BK = cosines_P.view(columns_BK.shape)
+        order_BK = by_cosine_then_column(columns_BK, cosines_BK, count)
+        return columns_BK.gather(1, order_BK), cosines_BK.gather(1, order_BK)

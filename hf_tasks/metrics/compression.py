@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_tasks.metrics.neighbours import unit_rows
+from hf_tasks.metrics.cosines import unit_rows
 from hf_tasks.metrics.retrieval import (
     NOBODY,
     Integers,

@@ -7,19 +7,22 @@ no other row in the gallery is unknown: it counts at a cut-off, but in no averag
 B queries of a block, Q queries, G gallery, D width, K places of a ranking, T the `ks` asked for, P pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hf_tasks.metrics.neighbours import BLOCK_CELLS, NOWHERE, Block, cosine_blocks, unit_rows
+from hf_tasks.metrics.approximate import ApproximateSearch
+from hf_tasks.metrics.cosines import NOBODY, NOWHERE, TILE_CELLS, Block, LeftOut, cosine_blocks, unit_rows
+from hf_tasks.metrics.first_match import far_first_match
+from hf_tasks.metrics.neighbours import ranked
 
 KS = (1, 5, 10)
 SHOWN_NEIGHBOURS = 5
-NOBODY = -1
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -78,9 +81,10 @@ def score_queries(
     own_rows_Q: Integers | None = None,
     ks: Sequence[int] = KS,
     device: torch.device | str = "cpu",
-    block_cells: int = BLOCK_CELLS,
+    approximate: bool = False,
+    block_cells: int = TILE_CELLS,
 ) -> QueryScores:
-    """Rank the gallery for each query; memory for one block of cosines, whatever the sizes.
+    """Rank the gallery for each query; memory for one tile of cosines, whatever the sizes.
 
     The scores of a query do not depend on the other queries, so processes may take a share each.
 
@@ -90,6 +94,7 @@ def score_queries(
         own_rows_Q: gallery row that is the query's own picture, NOBODY for none; left out: none is.
         ks: places to count hits at, each at least 1.
         device: where to compute; needs float64.
+        approximate: rank what FAISS finds, not all.
         block_cells: cosines held at once.
 
     Raises:
@@ -99,7 +104,7 @@ def score_queries(
     _require_fitting(queries, gallery, own_rows_Q, ks)
     matches_Q = _count_matches(queries, gallery, own_rows_Q)
     task = _Ranking(queries, gallery, own_rows_Q, matches_Q, tuple(ks), torch.device(device))
-    return task.scores(block_cells)
+    return task.scores(block_cells, approximate)
 
 
 def average_scores(scores: QueryScores) -> dict[str, float]:
@@ -133,28 +138,40 @@ class _Ranking:
     ks: tuple[int, ...]
     device: torch.device
 
-    def scores(self, block_cells: int) -> QueryScores:
+    def scores(self, block_cells: int, approximate: bool) -> QueryScores:
         gallery_GD = unit_rows(self.gallery.embeddings_ND).to(self.device)
-        blocks = cosine_blocks(self.queries.embeddings_ND, gallery_GD, block_cells=block_cells)
-        return join_scores([self._block_scores(block) for block in blocks])
-
-    def _block_scores(self, block: Block) -> QueryScores:
-        part = slice(block.start, block.start + len(block.queries_BD))
-        self._leave_out(block, part)
-        labels_B = self._tensor(self.queries.labels_N[part])
-        matches_B = self._tensor(self.matches_Q[part])
         # One place more than the matches of any query, so that a row of another class is always among them.
         count = int(max(self.matches_Q.max() + 1, *self.ks, SHOWN_NEIGHBOURS))
-        columns_BK, cosines_BK = block.ranked(count)
+        blocks = partial(cosine_blocks, gallery_GD=gallery_GD, count=count, tile_cells=block_cells)
+        left_out, queries_QD = self._left_out(), self.queries.embeddings_ND
+        rank = ApproximateSearch(gallery_GD.cpu().numpy()).ranked if approximate else ranked
+        found = ((block, *rank(block, count)) for block in blocks(queries_QD, left_out=left_out))
+        scores = join_scores([self._block_scores(*ranking) for ranking in found])
+        far_F = ((scores.first_match_rank_Q == 0) & (scores.matches_Q > 0)).nonzero()[0]
+        if len(far_F):
+            far_blocks = blocks(queries_QD[far_F], left_out=left_out.select(self._tensor(far_F)))
+            self._add_far_matches(scores, far_F, far_blocks)
+        return scores
+
+    def _add_far_matches(self, scores: QueryScores, far_F: Integers, blocks: Iterator[Block]) -> None:
+        """Write the nearest match of those queries whose nearest few hold none."""
+        labels_F, labels_G = self._tensor(self.queries.labels_N[far_F]), self._tensor(self.gallery.labels_N)
+        for block in blocks:
+            part = slice(block.start, block.start + len(block.queries_BD))
+            rank_B, first_B, cosines_B = far_first_match(block, labels_F[part], labels_G)
+            scores.first_match_rank_Q[far_F[part]] = rank_B.cpu().numpy()
+            scores.first_match_Q[far_F[part]] = first_B.cpu().numpy()
+            scores.first_match_cosine_Q[far_F[part]] = cosines_B.cpu().numpy()
+
+    def _block_scores(self, block: Block, columns_BK: Tensor, cosines_BK: Tensor) -> QueryScores:
+        part = slice(block.start, block.start + len(block.queries_BD))
+        labels_B = self._tensor(self.queries.labels_N[part])
+        matches_B = self._tensor(self.matches_Q[part])
         is_there_BK = cosines_BK > NOWHERE
         labels_G = self._tensor(self.gallery.labels_N)
         is_match_BK = (labels_G[columns_BK] == labels_B[:, None]) & is_there_BK
         hits_BK = is_match_BK.cumsum(dim=1)
         rank_B, first_B = _first_true(is_match_BK, columns_BK)
-        far_B = (rank_B == 0) & (matches_B > 0)
-        if far_B.any():
-            rows_F = far_B.nonzero()[:, 0]
-            rank_B[far_B], first_B[far_B] = _search_first_match(block, rows_F, labels_G, labels_B[rows_F])
         places_T = self._tensor(np.asarray(self.ks)).clamp(max=columns_BK.shape[1]) - 1
         # A view would keep all places of all blocks in memory.
         neighbours_BK = torch.where(is_there_BK, columns_BK, NOBODY)[:, :SHOWN_NEIGHBOURS].clone()
@@ -173,14 +190,12 @@ class _Ranking:
         )
         return QueryScores(self.ks, *(values.cpu().numpy() for values in arrays))
 
-    def _leave_out(self, block: Block, part: slice) -> None:
-        own_B = self._tensor(self.own_rows_Q[part])
-        rows_P = (own_B != NOBODY).nonzero()[:, 0]
-        block.cosines_BG[rows_P, own_B[rows_P]] = NOWHERE
-        if self.queries.groups_N is not None and self.gallery.groups_N is not None:
-            groups_B1 = self._tensor(self.queries.groups_N[part])[:, None]
-            same_BG = groups_B1 == self._tensor(self.gallery.groups_N)
-            block.cosines_BG.masked_fill_(same_BG & (groups_B1 != NOBODY), NOWHERE)
+    def _left_out(self) -> LeftOut:
+        own_rows_Q = self._tensor(self.own_rows_Q) if (self.own_rows_Q != NOBODY).any() else None
+        groups_Q, groups_G = self.queries.groups_N, self.gallery.groups_N
+        if groups_Q is None or groups_G is None or (groups_Q == NOBODY).all():
+            return LeftOut(own_rows_Q)
+        return LeftOut(own_rows_Q, self._tensor(groups_Q), self._tensor(groups_G))
 
     def _tensor(self, values: Integers) -> Tensor:
         return torch.as_tensor(values, dtype=torch.int64, device=self.device)
@@ -192,30 +207,6 @@ def _first_true(is_wanted_BK: Tensor, columns_BK: Tensor) -> tuple[Tensor, Tenso
     place_B = is_wanted_BK.to(torch.uint8).argmax(dim=1)
     columns_B = columns_BK.gather(1, place_B[:, None])[:, 0]
     return torch.where(found_B, place_B + 1, 0), torch.where(found_B, columns_B, NOBODY)
-
-
-def _search_first_match(
-    block: Block, rows_F: Tensor, labels_G: Tensor, labels_F: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Rank and gallery row of the nearest match of queries whose nearest few hold none."""
-    cosines_FG = block.cosines_BG[rows_F]
-    is_match_FG = (labels_G == labels_F[:, None]) & (cosines_FG > NOWHERE)
-    best_F1 = cosines_FG.masked_fill(~is_match_FG, NOWHERE).amax(dim=1, keepdim=True)
-    ahead_F = (cosines_FG > best_F1 + block.tolerance).sum(dim=1)
-    near_P, columns_P = ((cosines_FG - best_F1).abs() <= block.tolerance).nonzero(as_tuple=True)
-    exact_P = block.exact(rows_F[near_P], columns_P)
-    is_match_P = is_match_FG[near_P, columns_P]
-    count = len(rows_F)
-    best_exact_F = exact_P.new_full((count,), NOWHERE).scatter_reduce(
-        0, near_P[is_match_P], exact_P[is_match_P], "amax"
-    )
-    is_best_P = is_match_P & (exact_P == best_exact_F[near_P])
-    first_F = near_P.new_full((count,), len(labels_G)).scatter_reduce(
-        0, near_P[is_best_P], columns_P[is_best_P], "amin"
-    )
-    is_equal_P = exact_P == best_exact_F[near_P]
-    is_ahead_P = (exact_P > best_exact_F[near_P]) | (is_equal_P & (columns_P < first_F[near_P]))
-    return ahead_F + torch.bincount(near_P[is_ahead_P], minlength=count) + 1, first_F
 
 
 def _average_precision(is_match_BK: Tensor, hits_BK: Tensor, matches_B: Tensor) -> Tensor:

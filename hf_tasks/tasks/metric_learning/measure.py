@@ -3,8 +3,9 @@
 N rows, Q queries, G gallery, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import datasets
@@ -24,6 +25,9 @@ from hf_tasks.metrics.retrieval import (
     score_queries,
 )
 from hf_tasks.tasks.metric_learning.data import own_gallery_rows
+
+SAMPLE = 200
+"""Queries that are ranked exactly as well, to measure an approximate ranking."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ def measure_retrieval(
     false_accept_rate: float | None,
     cutoff_distance: float | None,
     device: torch.device,
+    approximate_above: int | None = None,
 ) -> Retrieval:
     """Rank the gallery for each query and fit the cut-off, alike on every process.
 
@@ -57,17 +62,19 @@ def measure_retrieval(
         false_accept_rate: for fit_cutoff.
         cutoff_distance: of a model that has one; None fits it.
         device: where to compute.
+        approximate_above: gallery pictures from which on FAISS ranks; the figures then hold
+            `neighbours_found`, the share of the true nearest few among those found, over SAMPLE queries.
     """
     query_rows_Q, gallery_rows_G = (
         np.flatnonzero(np.asarray(rows[name][:])) for name in ("is_query", "is_gallery")
     )
     own_rows_Q = _own_rows(rows, query_rows_Q, gallery_rows_G)
+    queries, gallery = (_side(rows, embeddings_ND, part) for part in (query_rows_Q, gallery_rows_G))
+    device = torch.device("cpu") if device.type == "mps" else device  # no float64 there
+    is_approximate = approximate_above is not None and len(gallery_rows_G) > approximate_above
+    score = partial(score_queries, ks=ks, device=device)
     scores = _score_together(
-        _side(rows, embeddings_ND, query_rows_Q),
-        _side(rows, embeddings_ND, gallery_rows_G),
-        own_rows_Q=own_rows_Q,
-        ks=ks,
-        device=torch.device("cpu") if device.type == "mps" else device,  # no float64 there
+        queries, gallery, own_rows_Q=own_rows_Q, score=partial(score, approximate=is_approximate)
     )
     if cutoff_distance is None:
         cutoff_distance = fit_cutoff(scores, false_accept_rate=false_accept_rate).distance
@@ -76,6 +83,10 @@ def measure_retrieval(
         "cutoff_distance": cutoff_distance,
         **figures_at_cutoff(scores, cutoff_distance),
     }
+    if is_approximate:
+        some = np.linspace(0, len(own_rows_Q) - 1, min(SAMPLE, len(own_rows_Q))).astype(np.int64)
+        exact = score(_share(queries, some), gallery, own_rows_Q=own_rows_Q[some])
+        figures["neighbours_found"] = _share_found(scores.neighbours_QK[some], exact.neighbours_QK)
     return Retrieval(query_rows_Q, gallery_rows_G, embeddings_ND, scores, cutoff_distance, figures)
 
 
@@ -110,8 +121,7 @@ def _score_together(
     gallery: LabelledEmbeddings,
     *,
     own_rows_Q: np.ndarray,
-    ks: Sequence[int],
-    device: torch.device,
+    score: Callable[..., QueryScores],
 ) -> QueryScores:
     """The scores of all queries on every process; each ranks a share."""
     state = PartialState()
@@ -119,10 +129,17 @@ def _score_together(
     mine: list[QueryScores] = []
     if state.process_index < shares:
         part = slice(state.process_index, None, shares)
-        assert queries.groups_N is not None
-        share = LabelledEmbeddings(
-            queries.embeddings_ND[part], queries.labels_N[part], queries.groups_N[part]
-        )
-        mine = [score_queries(share, gallery, own_rows_Q=own_rows_Q[part], ks=ks, device=device)]
+        mine = [score(_share(queries, part), gallery, own_rows_Q=own_rows_Q[part])]
     order_Q = np.concatenate([np.arange(rank, len(own_rows_Q), shares) for rank in range(shares)])
     return join_scores(gather_object(mine)).select(np.argsort(order_Q))
+
+
+def _share(queries: LabelledEmbeddings, part: slice | np.ndarray) -> LabelledEmbeddings:
+    assert queries.groups_N is not None
+    return LabelledEmbeddings(queries.embeddings_ND[part], queries.labels_N[part], queries.groups_N[part])
+
+
+def _share_found(found_QK: np.ndarray, exact_QK: np.ndarray) -> float:
+    """How many of the exact neighbours are among those found."""
+    is_found_QK = (exact_QK[:, :, None] == found_QK[:, None, :]).any(axis=2)
+    return float(is_found_QK[exact_QK != NOBODY].mean())

@@ -223,6 +223,9 @@ class Settings(Section):
     ks: list[Annotated[int, Field(ge=1)]] = Field(
         [1, 5, 10], min_length=1, description="Places at which cmc_at_k and precision_at_k are measured."
     )
+    approximate_above: int | None = Field(
+        None, ge=1, description="Gallery pictures above which FAISS ranks them; left out: always exactly."
+    )
     flip_average: bool = Field(False, description="Embed by the mean over each picture and its mirror image.")
 
     @property

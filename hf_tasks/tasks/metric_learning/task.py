@@ -14,6 +14,7 @@ from hf_tasks.errors import RecipeError
 from hf_tasks.images.augmentation import require_augmentation
 from hf_tasks.images.backbone import OpenedWeights, open_weights, require_buildable
 from hf_tasks.images.prepare import prepare_pictures
+from hf_tasks.metrics.approximate import require_faiss
 from hf_tasks.metrics.bootstrap import interval_ends
 from hf_tasks.metrics.retrieval_intervals import retrieval_intervals
 from hf_tasks.tasks.metric_learning.compare import compare_tables, find_pictures
@@ -64,6 +65,8 @@ def training_defaults(settings: Settings) -> Mapping[str, Any]:
 def open_settings(settings: Settings) -> OpenedWeights:
     """Read weights and augmentation, and build network and loss once: what needs no data fails before it."""
     require_augmentation(settings.augmentation)
+    if settings.approximate_above is not None:
+        require_faiss("approximate_above")
     build_loss(settings.loss, classes=2, width=settings.model.embedding_size or 2)
     model = settings.model
     opened = open_weights(
@@ -103,6 +106,7 @@ def build_trainer(
         measure={
             "ks": settings.ks,
             "false_accept_rate": settings.cutoff.false_accept_rate,
+            "approximate_above": settings.approximate_above,
             "flip_average": settings.flip_average,
         },
     )

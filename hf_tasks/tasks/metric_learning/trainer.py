@@ -68,12 +68,14 @@ class MetricLearningTrainer(Trainer):
             augmentation: none, light, medium, hard, or the path of a YAML file.
             loss: called as loss(embeddings, labels); a module whose weights are trained with the model.
             sampler: (labels, seed) -> batches of classes; left out: shuffled rows.
-            measure: `ks`, `false_accept_rate` and `flip_average`; left out: the defaults of the recipe.
+            measure: `ks`, `false_accept_rate`, `approximate_above` and `flip_average`; left out: the defaults
+                of the recipe.
             callbacks: of transformers.
         """
         chosen = dict(measure or {})
         self.ks: Sequence[int] = chosen.pop("ks", KS)
         self.false_accept_rate: float | None = chosen.pop("false_accept_rate", None)
+        self.approximate_above: int | None = chosen.pop("approximate_above", None)
         model.config.flip_average = chosen.pop("flip_average", False)
         assert not chosen, f"measure: unknown {', '.join(chosen)}"
         self.retrieval: Retrieval | None = None
@@ -205,6 +207,7 @@ class MetricLearningTrainer(Trainer):
             false_accept_rate=self.false_accept_rate,
             cutoff_distance=getattr(config, "cutoff_distance", None) if is_fitted else None,
             device=self.args.device,
+            approximate_above=self.approximate_above,
         )
         config.cutoff_distance = self.retrieval.cutoff_distance
         return self.retrieval.figures
