@@ -17,12 +17,16 @@ def normal_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def find_blank(
-    rows: Sequence[FoundRow], texts: Sequence[Sequence[str | None]], *, severity: Severity = "error"
-) -> list[Finding]:
+def find_undecodable(rows: Sequence[FoundRow]) -> list[Finding]:
+    """Documents with bytes that their file's encoding does not have."""
+    advice = "set `encoding` to the one that the file was saved in, or remove them"
+    return [Finding("error", "documents that cannot be decoded", advice, tuple(rows))] if rows else []
+
+
+def find_blank(rows: Sequence[FoundRow], texts: Sequence[Sequence[str | None]]) -> list[Finding]:
     """Rows one of whose texts is missing or white space alone."""
     advice = "fill them in, or remove the rows"
-    return _found(severity, "rows without a text", advice, rows, texts, _is_blank, is_left_out=True)
+    return _found("error", "rows without a text", advice, rows, texts, _is_blank, is_left_out=True)
 
 
 def find_misread(rows: Sequence[FoundRow], texts: Sequence[Sequence[str | None]]) -> list[Finding]:
