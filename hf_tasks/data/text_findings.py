@@ -1,5 +1,6 @@
 """What is wrong with texts, found on plain values: blank, wrongly decoded, too long."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from hf_tasks.data.texts import shown_text
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # UTF-8 that was read as Latin-1: the first byte of most letters beyond English, and one that follows it.
-MISREAD = tuple(f"{first}{second}" for first in "ÃÂÐÑ" for second in map(chr, range(0x80, 0xC0)))
+MISREAD = re.compile(f"{REPLACEMENT}|[ÃÂÐÑ][\x80-\xbf]")
 
 
 def normal_text(text: str) -> str:
@@ -89,7 +90,7 @@ def _is_blank(texts: Sequence[str | None]) -> bool:
 
 
 def _is_misread(texts: Sequence[str | None]) -> bool:
-    return any(text and (REPLACEMENT in text or any(pair in text for pair in MISREAD)) for text in texts)
+    return any(text and MISREAD.search(text) for text in texts)
 
 
 def _is_same(texts: Sequence[str | None]) -> bool:
