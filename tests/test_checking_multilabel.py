@@ -1,4 +1,4 @@
-"""The check of pictures with several classes: cells, tags and pictures with faults are told with their rows."""
+"""The check of pictures with several classes: cells, tags and pictures are told with their rows."""
 
 import csv
 import json
@@ -101,7 +101,8 @@ def test_tags_are_spelt_anew_beside_others_of_their_row(tmp_path, ending):
     else:
         rows = [{"image_path": name, "tags": of} for name, of in zip(names, tags, strict=True)]
         table.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    data = {"train": {"table": str(table), "images": str(tmp_path / "pictures")}, "columns": {"labels": "tags"}}
+    train = {"table": str(table), "images": str(tmp_path / "pictures")}
+    data = {"train": train, "columns": {"labels": "tags"}}
 
     found = examine(Settings(data=data, model={"name": "test_resnet", "image_size": 32}), True, 0)
 

@@ -132,9 +132,7 @@ def test_documents_that_cannot_be_used_are_skipped_where_the_recipe_says_so(docu
     assert done.returncode == 0, done.stderr
     assert "skipped: 1 of data.train, which cannot be used" in done.stdout
     facts = json.loads((documents[0] / "skipping/data.json").read_text())
-    assert facts["skipped"] == [
-        {"section": "train", "row": 64, "reason": "line 64: byte 0xe9 is not utf-8"}
-    ]
+    assert facts["skipped"] == [{"section": "train", "row": 64, "reason": "line 64: byte 0xe9 is not utf-8"}]
     assert facts["train"]["rows"] == 63
 
 

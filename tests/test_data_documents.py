@@ -44,7 +44,7 @@ def test_a_column_of_a_table_holds_documents_and_blank_ones_are_refused_or_skipp
     assert skipped == [
         {"section": "train", "row": row, "reason": "no text in column 'body'"} for row in (2, 3)
     ]
-    with pytest.raises(DataError, match=r"rows without a text in column 'body': 2; .*skip`\n  row 2\n  row 3"):
+    with pytest.raises(DataError, match=r"a text in column 'body': 2; .*skip`\n  row 2\n  row 3"):
         load_documents(source, column="body")
 
 
@@ -66,7 +66,7 @@ def test_documents_with_wrong_bytes_are_skipped_and_told_with_their_line(tmp_pat
 def test_a_file_of_wrong_bytes_alone_leaves_nothing_to_skip_to(tmp_path):
     (tmp_path / "a.txt").write_bytes("лил".encode("cp1251"))
 
-    with pytest.raises(DataError, match="no row can be used, .* the first: line 1: byte 0xeb is not utf-8"):
+    with pytest.raises(DataError, match=r"no row can be used, .* the first: line 1: byte 0xeb is not utf-8"):
         load_documents(TextFile(text=str(tmp_path / "a.txt")), column="text", key="data.train", skipped=[])
 
 

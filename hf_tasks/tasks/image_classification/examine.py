@@ -25,7 +25,8 @@ def examine(settings: Settings, everything: bool, seed: int) -> Examination:
     for section, source in _sections(settings).items():
         try:
             loaded = load_rows(source, key=f"data.{section}", image_column=columns.image)
-            labels_N, reasons = _labels(loaded, source, columns, where=f"data.{section} ({source_name(source)})")
+            where = f"data.{section} ({source_name(source)})"
+            labels_N, reasons = _labels(loaded, source, columns, where=where)
         except DataError as error:
             findings.append(Finding.of_error(error, kind=f"data.{section} cannot be used"))
             continue

@@ -58,9 +58,7 @@ def prepare_splits(settings: Settings) -> DocumentSplits:
         train = train.select(np.flatnonzero(~is_validation_N))
         hashes_N, held_out_N = hashes_N[~is_validation_N], hashes_N[is_validation_N]
     else:
-        validation = load_documents(
-            data.validation, column=column, key="data.validation", skipped=skipped
-        )
+        validation = load_documents(data.validation, column=column, key="data.validation", skipped=skipped)
         held_out_N = _hashes(validation, data.split_seed)
     first_rows = np.sort(np.unique(hashes_N, return_index=True)[1])
     facts = {

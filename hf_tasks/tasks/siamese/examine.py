@@ -42,7 +42,7 @@ def examine(settings: Settings, everything: bool, seed: int) -> Examination:
             findings.append(Finding.of_error(error, kind=f"data.{section} cannot be used"))
             continue
         limit = len(loaded) if everything else SAMPLE_ROWS
-        places = sample_by_class(_cells_N(loaded, settings), limit=limit, seed=seed)
+        places = sample_by_class(_label_cells(loaded, settings), limit=limit, seed=seed)
         sources[section] = SourceRows(loaded, places)
         found = list(_texts_and_labels(loaded.select(places), settings))
         texts += [of_row for of_row, _ in found]
@@ -67,7 +67,7 @@ def _columns(settings: Settings) -> dict[str, str]:
     return {f"data.columns.{part}": name for part, name in settings.data.columns.named().items()}
 
 
-def _cells_N(rows: datasets.Dataset, settings: Settings) -> list[object]:
+def _label_cells(rows: datasets.Dataset, settings: Settings) -> list[object]:
     """What stands in the column of labels, so that a rare label is in every sample."""
     column = settings.data.columns.named().get("label")
     return [None] * len(rows) if column is None else rows[column][:]
