@@ -12,6 +12,7 @@ output: runs/pairs
 data: {train: {table: train.csv}, validation: {table: validation.csv}}
 model: {static: {embedding_size: 8, vocab_size: 300}}
 training: {max_steps: 2, per_device_train_batch_size: 4, use_cpu: true}
+report: {mlflow: {experiment: pairs}, tensorboard: true}
 """
 LANGUAGE = """\
 task: language-model
@@ -83,15 +84,24 @@ def test_every_planted_fault_of_pairs_is_found(pairs):
     assert pairs[1].returncode == 2
 
 
+def test_a_trial_that_reports_leaves_nothing_where_the_run_will_report(pairs):
+    assert {path.name for path in pairs[0].iterdir()} == {
+        "clean", "recipe.yaml", "runs", "train.csv", "validation.csv",
+    }  # fmt: skip
+    assert not [*(pairs[0] / "runs").iterdir()]
+
+
 def test_the_cleaned_pairs_train(pairs):
-    done = run_program("train", "clean/recipe.yaml", folder=pairs[0])
+    done = run_program("train", "clean/recipe.yaml", "report={}", folder=pairs[0])
 
     assert done.returncode == 0, done.stderr
     assert json.loads((pairs[0] / "runs/pairs/data.json").read_text())["train"]["rows"] == 16 - 7
 
 
 def test_pairs_that_cannot_be_used_are_skipped_where_the_recipe_says_so(pairs):
-    done = run_program("train", "recipe.yaml", "on_bad_example=skip", "output=skipping", folder=pairs[0])
+    overrides = ["on_bad_example=skip", "output=skipping", "report={}"]
+
+    done = run_program("train", "recipe.yaml", *overrides, folder=pairs[0])
 
     assert done.returncode == 0, done.stderr
     assert "skipped: 3 of data.train, which cannot be used" in done.stdout
