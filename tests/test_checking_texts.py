@@ -12,6 +12,7 @@ output: runs/pairs
 data: {train: {table: train.csv}, validation: {table: validation.csv}}
 model: {static: {embedding_size: 8, vocab_size: 300}}
 training: {max_steps: 2, per_device_train_batch_size: 4, use_cpu: true}
+report: {mlflow: {experiment: pairs}, tensorboard: true}
 """
 LANGUAGE = """\
 task: language-model
@@ -51,7 +52,8 @@ def write_pairs(folder) -> None:
 
 def write_documents(folder) -> None:
     lines = [f"the {n}th day had {n % 3} hours of rain and {n % 7} of sun" for n in range(60)]
-    (folder / "train.txt").write_text("\n".join([*lines, lines[3].upper(), "cafÃ© au lait", "held out 5"]))
+    text = "\n".join([*lines, lines[3].upper(), "cafÃ© au lait", "held out 5", ""])
+    (folder / "train.txt").write_bytes(text.encode() + "un café".encode("latin-1"))
     (folder / "validation.txt").write_text("\n".join(f"Held  out {n}" for n in range(40)))
     (folder / "recipe.yaml").write_text(LANGUAGE)
 
@@ -82,15 +84,24 @@ def test_every_planted_fault_of_pairs_is_found(pairs):
     assert pairs[1].returncode == 2
 
 
+def test_a_trial_that_reports_leaves_nothing_where_the_run_will_report(pairs):
+    assert {path.name for path in pairs[0].iterdir()} == {
+        "clean", "recipe.yaml", "runs", "train.csv", "validation.csv",
+    }  # fmt: skip
+    assert not [*(pairs[0] / "runs").iterdir()]
+
+
 def test_the_cleaned_pairs_train(pairs):
-    done = run_program("train", "clean/recipe.yaml", folder=pairs[0])
+    done = run_program("train", "clean/recipe.yaml", "report={}", folder=pairs[0])
 
     assert done.returncode == 0, done.stderr
     assert json.loads((pairs[0] / "runs/pairs/data.json").read_text())["train"]["rows"] == 16 - 7
 
 
 def test_pairs_that_cannot_be_used_are_skipped_where_the_recipe_says_so(pairs):
-    done = run_program("train", "recipe.yaml", "on_bad_example=skip", "output=skipping", folder=pairs[0])
+    overrides = ["on_bad_example=skip", "output=skipping", "report={}"]
+
+    done = run_program("train", "recipe.yaml", *overrides, folder=pairs[0])
 
     assert done.returncode == 0, done.stderr
     assert "skipped: 3 of data.train, which cannot be used" in done.stdout
@@ -100,17 +111,46 @@ def test_pairs_that_cannot_be_used_are_skipped_where_the_recipe_says_so(pairs):
     ]  # fmt: skip
 
 
-def test_planted_faults_of_documents_are_found_and_the_cleaned_copy_trains(tmp_path):
-    write_documents(tmp_path)
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("documents")
+    write_documents(folder)
+    return folder, run_program("check", "recipe.yaml", "--fix", "clean", "--json", folder=folder)
 
-    checked = run_program("check", "recipe.yaml", "--fix", "clean", "--json", folder=tmp_path)
-    trained = run_program("train", "clean/recipe.yaml", folder=tmp_path)
 
-    assert told(json.loads(checked.stdout)) == {
+def test_every_planted_fault_of_documents_is_found(documents):
+    assert told(json.loads(documents[1].stdout)) == {
+        ("error", "documents that cannot be decoded"): ["train 64"],
         ("warning", "texts that were decoded wrongly"): ["train 62"],
         ("warning", "the same documents to train on and to measure on"): ["train 63"],
         ("warning", "documents that stand there again"): ["train 61"],
     }
-    assert checked.returncode == 0
-    assert trained.returncode == 0, trained.stderr
-    assert json.loads((tmp_path / "runs/words/data.json").read_text())["train"]["rows"] == 61
+    assert json.loads(documents[1].stdout)["needs"]["steps"] == 2
+    assert documents[1].returncode == 2
+
+
+def test_the_cleaned_documents_train(documents):
+    done = run_program("train", "clean/recipe.yaml", folder=documents[0])
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads((documents[0] / "runs/words/data.json").read_text())["train"]["rows"] == 61
+
+
+def test_documents_that_cannot_be_used_are_skipped_where_the_recipe_says_so(documents):
+    done = run_program("train", "recipe.yaml", "on_bad_example=skip", "output=skipping", folder=documents[0])
+
+    assert done.returncode == 0, done.stderr
+    assert "skipped: 1 of data.train, which cannot be used" in done.stdout
+    facts = json.loads((documents[0] / "skipping/data.json").read_text())
+    assert facts["skipped"] == [{"section": "train", "row": 64, "reason": "line 64: byte 0xe9 is not utf-8"}]
+    assert facts["train"]["rows"] == 63
+
+
+def test_blank_cells_of_a_table_of_documents_are_found_with_their_rows(documents):
+    folder = documents[0]
+    lines = (folder / "train.txt").read_text(errors="ignore").splitlines()[:30]
+    (folder / "cells.jsonl").write_text("".join(f"{json.dumps({'text': line})}\n" for line in [*lines, " "]))
+
+    done = run_program("check", "recipe.yaml", "data.train={table: cells.jsonl}", "--json", folder=folder)
+
+    assert told(json.loads(done.stdout)) == {("error", "rows without a text"): ["train 31"]}

@@ -33,13 +33,41 @@ def test_blank_lines_part_documents(text_file):
     assert documents["text"][:] == ["odin\nлил ", "tri"]
 
 
-def test_a_column_of_a_table_holds_documents_and_blank_ones_are_none(tmp_path):
+def test_a_column_of_a_table_holds_documents_and_blank_ones_are_refused_or_skipped(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"body": "one"}\n{"body": " "}\n{"body": null}\n{"body": "two\\nlines"}\n')
+    source, skipped = TextTable(table=str(path)), []
 
-    documents = load_documents(TextTable(table=str(path)), column="body")
+    documents = load_documents(source, column="body", key="data.train", skipped=skipped)
 
     assert documents["text"][:] == ["one", "two\nlines"]
+    assert skipped == [
+        {"section": "train", "row": row, "reason": "no text in column 'body'"} for row in (2, 3)
+    ]
+    with pytest.raises(DataError, match=r"a text in column 'body': 2; .*skip`\n  row 2\n  row 3"):
+        load_documents(source, column="body")
+
+
+@pytest.mark.parametrize(
+    ("documents", "kept", "row"), [("lines", ["one", "two", "lil"], 4), ("paragraphs", ["one\ntwo"], 2)]
+)
+def test_documents_with_wrong_bytes_are_skipped_and_told_with_their_line(tmp_path, documents, kept, row):
+    path = tmp_path / "a.txt"
+    path.write_bytes("one\ntwo\n\nlil\nл\n".encode("cp1251"))
+    skipped = []
+
+    source = TextFile(text=str(path), documents=documents)
+    found = load_documents(source, column="text", key="data.train", skipped=skipped)
+
+    assert found["text"][:] == kept
+    assert skipped == [{"section": "train", "row": row, "reason": "line 5: byte 0xeb is not utf-8"}]
+
+
+def test_a_file_of_wrong_bytes_alone_leaves_nothing_to_skip_to(tmp_path):
+    (tmp_path / "a.txt").write_bytes("лил".encode("cp1251"))
+
+    with pytest.raises(DataError, match=r"no row can be used, .* the first: line 1: byte 0xeb is not utf-8"):
+        load_documents(TextFile(text=str(tmp_path / "a.txt")), column="text", key="data.train", skipped=[])
 
 
 def test_a_file_without_text_is_told(tmp_path):

@@ -105,10 +105,10 @@ def test_a_class_that_is_never_measured_is_a_note():
     assert (found.severity, found.examples) == ("note", ("b",))
 
 
-def test_a_row_of_several_classes_is_left_out_where_one_would_be_renamed():
+def test_a_row_of_several_classes_keeps_the_others_where_one_is_renamed():
     rows = [FoundRow("train", number, str(number)) for number in range(1, 12)]
     labels = [("a",)] * 5 + [("b",)] * 5 + [("a ", "b")]
 
     [found] = find_label_faults(LabelledRows(rows, labels))
 
-    assert [(row.number, row.is_left_out, row.label) for row in found.rows] == [(11, True, None)]
+    assert [(row.number, row.is_left_out, row.label) for row in found.rows] == [(11, False, "a|b")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import run_program
-from forked_program import end_code, kill_at_step, run_to_end, start
+from forked_program import end_code, kill_at_step, run_to_end, signal_at_step, start
 from pictures import write_class_pictures
 
 from hf_tasks.recipe import load_recipe
@@ -106,6 +106,27 @@ def test_a_killed_trial_is_failed_and_another_takes_its_place(folder):
     assert before == ["RUNNING"]
     assert states(folder) == ["FAIL", "COMPLETE"]
     assert "trial 1 done" in printed
+
+
+def test_signals_stop_the_workers_of_a_study_and_it_goes_on_when_started_again(folder):
+    command, numbers = ["tune", "recipe.yaml", "--trials", "2"], (signal.SIGINT, signal.SIGTERM)
+    logs = [folder / f"{number.name}.log" for number in numbers]
+    workers = [
+        start(command, log, prepare=partial(signal_at_step, 2, number))
+        for log, number in zip(logs, numbers, strict=True)
+    ]
+
+    codes = [end_code(worker) for worker in workers]
+    stopped = states(folder)
+    tune(folder, 2)
+
+    assert codes == [130, 143]
+    assert len(stopped) == 2
+    assert "COMPLETE" not in stopped
+    assert all("go on with the same command" in log.read_text() for log in logs)
+    assert states(folder) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    assert not [*(folder / "study/trials").glob("*.lock")]
+    assert (folder / "study/best.yaml").is_file()
 
 
 def test_a_failed_trial_is_shown_and_the_study_goes_on(folder):

@@ -14,7 +14,7 @@ import pyarrow as pa
 from hf_tasks.errors import DataError
 
 # Part of the name of every cached file: raise it when what is written there changes.
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 def memory_mapped(

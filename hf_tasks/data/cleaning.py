@@ -69,8 +69,11 @@ def write_rows(
     rows = source.rows.select(kept)
     if labels and source.label_column is not None:
         column = source.label_column
-        texts = [labels.get(int(place), text) for place, text in zip(kept, rows[column], strict=True)]
-        rows = rows.remove_columns([column]).add_column(column, pa.array(texts, pa.string()))
+        is_list = isinstance(rows.features[column], datasets.List | datasets.LargeList)
+        anew = {place: label.split("|") if is_list else label for place, label in labels.items()}
+        values = [anew.get(int(place), value) for place, value in zip(kept, rows[column], strict=True)]
+        kind = pa.list_(pa.string()) if is_list else pa.string()
+        rows = rows.remove_columns([column]).add_column(column, pa.array(values, kind))
     stem.parent.mkdir(parents=True, exist_ok=True)
     if all(getattr(feature, "dtype", None) in TEXTS for feature in rows.features.values()):
         path = stem.with_name(f"{stem.name}.csv")

@@ -12,13 +12,14 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 @contextmanager
-def open_text(path: Path, encoding: str, key: str) -> Iterator[TextIO]:
+def open_text(path: Path, encoding: str, key: str, *, errors: str = "strict") -> Iterator[TextIO]:
     """The file as text, with its line ends kept and a byte order mark skipped.
 
     Args:
         path: the file.
         encoding: any text encoding that Python knows.
         key: recipe section of the source, as `data.train`, for messages.
+        errors: what Python does with wrong bytes.
 
     Raises:
         DataError: the encoding is unknown, or (also while the text is read) the file is not written in it.
@@ -31,18 +32,21 @@ def open_text(path: Path, encoding: str, key: str) -> Iterator[TextIO]:
             f"{key}.encoding: unknown encoding '{encoding}'; wanted utf-8, cp1251, latin-1 or the like"
         ) from None
     try:
-        with open(path, encoding=name, newline="") as file:
+        with open(path, encoding=name, errors=errors, newline="") as file:
             if file.read(1) != BYTE_ORDER_MARK:
                 file.seek(0)
             yield file
     except UnicodeDecodeError:
-        raise _wrong_encoding(path, name, key) from None
+        raise wrong_encoding(path, name, key) from None
     except (UnicodeError, LookupError) as error:
         raise DataError(f"{key}.encoding: {path} cannot be read as {encoding}: {error}") from None
 
 
-def _wrong_encoding(path: Path, encoding: str, key: str) -> DataError:
-    """Find the first wrong byte anew: while a file is streamed, its position is not known."""
+def wrong_encoding(path: Path, encoding: str, key: str) -> DataError:
+    """What is to be raised of a file with wrong bytes, with the place of the first.
+
+    It is found anew: while a file is streamed, its position is not known.
+    """
     content = path.read_bytes()
     try:
         content.decode(encoding)

@@ -60,12 +60,18 @@ class ExaminedPictures:
         self.labels += [labels_N[place] for place in places]
         self.images.append(loaded.select(places).select_columns(["image"]))
 
-    def label_faults(self, *, are_classes_shared: bool = True) -> list[Finding]:
+    def label_faults(self, *, are_classes_shared: bool = True, least_classes: int = 2) -> list[Finding]:
         """What is wrong with the labels; nothing is known of them without the rows to train on.
 
         Args:
             are_classes_shared: whether the other sections have the classes that are trained on.
+            least_classes: that make a task.
         """
         if not self.parts or self.parts[0].rows[0].section != "train":
             return []
-        return find_label_faults(self.parts[0], self.parts[1:], are_classes_shared=are_classes_shared)
+        return find_label_faults(
+            self.parts[0],
+            self.parts[1:],
+            are_classes_shared=are_classes_shared,
+            least_classes=least_classes,
+        )

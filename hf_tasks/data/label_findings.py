@@ -29,17 +29,31 @@ class LabelledRows:
         return Counter(name for names in self.labels if names for name in names)
 
     def named(self, names: Mapping[str, str | None]) -> Iterator[FoundRow]:
-        """Rows of these classes, to be labelled anew with what stands for the name, or left out for None."""
+        """Rows of these classes, to be labelled anew with what stands for the name, or left out for None.
+
+        Several classes of a row are joined by `|`, as a table writes them.
+        """
         for row, labels in zip(self.rows, self.labels, strict=True):
+            mended = [names.get(name, name) for name in labels or ()]
+            label = None if None in mended else "|".join(name for name in mended if name)
             for name in labels or ():
                 if name in names:
-                    label = names[name] if labels == (name,) else None
                     text = f"{row.text}: {name!r}"
                     yield replace(row, text=text, is_left_out=label is None, label=label)
 
 
+def find_unfit_cells(rows: Sequence[FoundRow]) -> list[Finding]:
+    """Rows with a column of 0 and 1 that holds something else."""
+    kind = "label cells that are neither 0 nor 1"
+    return [Finding("error", kind, "mend them, or remove the rows", tuple(rows))] if rows else []
+
+
 def find_label_faults(
-    train: LabelledRows, others: Sequence[LabelledRows] = (), *, are_classes_shared: bool = True
+    train: LabelledRows,
+    others: Sequence[LabelledRows] = (),
+    *,
+    are_classes_shared: bool = True,
+    least_classes: int = 2,
 ) -> list[Finding]:
     """Everything that is wrong with the labels of a task with classes.
 
@@ -47,6 +61,7 @@ def find_label_faults(
         train: rows that decide which classes there are.
         others: rows to measure on.
         are_classes_shared: whether those must be of the classes that are trained.
+        least_classes: that make a task.
     """
     parts = [train, *others]
     spellings = right_spellings(parts)
@@ -57,7 +72,7 @@ def find_label_faults(
         found += find_unseen(mended_others, set(counts))
         for part in mended_others:
             found += find_absent(counts, part.counts())
-    return [*found, *find_alike(counts), *find_rare(counts)]
+    return [*found, *find_alike(counts), *find_rare(counts, least_classes)]
 
 
 def find_missing_labels(parts: Sequence[LabelledRows]) -> list[Finding]:
@@ -143,11 +158,13 @@ def find_alike(counts: Mapping[str, int]) -> list[Finding]:
     return [Finding("warning", kind, advice, examples=tuple(of)) for of, kind, advice in found if of]
 
 
-def find_rare(counts: Mapping[str, int]) -> list[Finding]:
-    """A single class, classes with few rows, and a largest class far above the smallest."""
-    if len(counts) < 2:
+def find_rare(counts: Mapping[str, int], least_classes: int = 2) -> list[Finding]:
+    """Too few classes, classes with few rows, and a largest class far above the smallest."""
+    if not counts:
+        return [Finding("error", "no class", "add labels: there is nothing to learn", examples=("none",))]
+    if len(counts) < least_classes:
         advice = "add rows of a second class: there is nothing to tell apart"
-        return [Finding("error", "fewer than two classes", advice, examples=tuple(counts) or ("none",))]
+        return [Finding("error", "fewer than two classes", advice, examples=tuple(counts))]
     findings = []
     few = [f"{name}: {count}" for name, count in sorted(counts.items()) if count < FEW_ROWS]
     if few:

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import datasets
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hf_tasks.data.cleaning import places_without
 from hf_tasks.data.columns import require_columns, require_free_names
 from hf_tasks.data.problems import SHOWN, Findings, Problems
 from hf_tasks.errors import DataError
@@ -109,6 +110,31 @@ def read_labels(rows: datasets.Dataset, columns: Sequence[str] | str, *, where: 
     return Memberships(rows_M, pa.array(class_names).take(pa.array(classes_M)), class_names)
 
 
+def read_fit_labels(
+    rows: datasets.Dataset, columns: Sequence[str] | str, *, where: str
+) -> tuple[Memberships, dict[int, str]]:
+    """As read_labels, without rows whose cell is neither 0 nor 1; those by place, from 0, with what it holds.
+
+    Raises:
+        DataError: there is no such column, or classes are named twice.
+    """
+    if isinstance(columns, str):
+        return read_labels(rows, columns, where=where), {}
+    _require_labels({f"data.columns.labels[{i}]": name for i, name in enumerate(columns)}, rows, where=where)
+    unfit: dict[int, str] = {}
+    for column in columns:
+        texts = _texts(_values(rows, column), rows.features[column], column=column, where=where)
+        is_fit = pc.is_in(pc.utf8_lower(texts), value_set=pa.concat_arrays([PRESENT, ABSENT]))
+        for place in np.flatnonzero(~is_fit.to_numpy(zero_copy_only=False)).tolist():
+            text = texts[place].as_py()
+            unfit.setdefault(place, f"column '{column}': {'nothing' if text is None else repr(text)}")
+    if not unfit:
+        return read_labels(rows, columns, where=where), {}
+    fit_N = np.array(places_without(len(rows), unfit), np.int64)
+    found = read_labels(rows.select(fit_N), columns, where=where)
+    return replace(found, rows_M=fit_N[found.rows_M]), unfit
+
+
 def unusable_labels(
     rows: datasets.Dataset,
     columns: Sequence[str] | str,
@@ -130,12 +156,12 @@ def unusable_labels(
         DataError: as read_label and read_labels, but for rows without a label.
     """
     pairs: Iterable[tuple[int, str | None]]
+    reasons: dict[int, str] = {}
     if columns:
-        memberships = read_labels(rows, columns, where=where)
+        memberships, reasons = read_fit_labels(rows, columns, where=where)
         pairs = zip(memberships.rows_M.tolist(), memberships.names_M.to_pylist(), strict=True)
     else:
         pairs = enumerate(label_texts(rows, column, where=where).to_pylist())
-    reasons = {}
     for place, name in pairs:
         if name is None:
             reasons[place] = "no label"

@@ -1,5 +1,6 @@
 """What is wrong with texts, found on plain values: blank, wrongly decoded, too long."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from hf_tasks.data.texts import shown_text
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # UTF-8 that was read as Latin-1: the first byte of most letters beyond English, and one that follows it.
-MISREAD = tuple(f"{first}{second}" for first in "ÃÂÐÑ" for second in map(chr, range(0x80, 0xC0)))
+MISREAD = re.compile(f"{REPLACEMENT}|[ÃÂÐÑ][\x80-\xbf]")
 
 
 def normal_text(text: str) -> str:
@@ -17,12 +18,16 @@ def normal_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def find_blank(
-    rows: Sequence[FoundRow], texts: Sequence[Sequence[str | None]], *, severity: Severity = "error"
-) -> list[Finding]:
+def find_undecodable(rows: Sequence[FoundRow]) -> list[Finding]:
+    """Documents with bytes that their file's encoding does not have."""
+    advice = "set `encoding` to the one that the file was saved in, or remove them"
+    return [Finding("error", "documents that cannot be decoded", advice, tuple(rows))] if rows else []
+
+
+def find_blank(rows: Sequence[FoundRow], texts: Sequence[Sequence[str | None]]) -> list[Finding]:
     """Rows one of whose texts is missing or white space alone."""
     advice = "fill them in, or remove the rows"
-    return _found(severity, "rows without a text", advice, rows, texts, _is_blank, is_left_out=True)
+    return _found("error", "rows without a text", advice, rows, texts, _is_blank, is_left_out=True)
 
 
 def find_misread(rows: Sequence[FoundRow], texts: Sequence[Sequence[str | None]]) -> list[Finding]:
@@ -85,7 +90,7 @@ def _is_blank(texts: Sequence[str | None]) -> bool:
 
 
 def _is_misread(texts: Sequence[str | None]) -> bool:
-    return any(text and (REPLACEMENT in text or any(pair in text for pair in MISREAD)) for text in texts)
+    return any(text and MISREAD.search(text) for text in texts)
 
 
 def _is_same(texts: Sequence[str | None]) -> bool:

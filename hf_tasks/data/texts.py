@@ -12,7 +12,7 @@ from hf_tasks.data.cache import content_hash, explained_os_errors, memory_mapped
 from hf_tasks.data.columns import require_columns
 from hf_tasks.data.hub import load_hub
 from hf_tasks.data.presence import require_table
-from hf_tasks.data.problems import Findings
+from hf_tasks.data.problems import Findings, Problems
 from hf_tasks.data.sources import HubSource, TableSource, TextTable, source_name
 from hf_tasks.data.tables import read_table, table_features
 from hf_tasks.errors import DataError
@@ -68,6 +68,17 @@ def load_whole(
     return rows
 
 
+def require_text_type(rows: datasets.Dataset, column: str, *, key: str, where: str) -> None:
+    """Check that a column holds texts, missing ones among them.
+
+    Raises:
+        DataError: a column of another type.
+    """
+    kind = rows.features[column]
+    if not isinstance(kind, datasets.Value) or kind.dtype not in {"string", "large_string"}:
+        raise DataError(f"{key}: column '{column}' of {where} holds {kind}; wanted texts")
+
+
 def require_texts(rows: datasets.Dataset, columns: Mapping[str, str], *, where: str) -> None:
     """Check that columns hold texts, and none that is missing or blank.
 
@@ -79,21 +90,19 @@ def require_texts(rows: datasets.Dataset, columns: Mapping[str, str], *, where: 
     Raises:
         DataError: a column of another type, or rows without a text; all of them together.
     """
-    problems = []
+    problems = Problems()
     for key, column in columns.items():
-        kind = rows.features[column]
-        if not isinstance(kind, datasets.Value) or kind.dtype not in {"string", "large_string"}:
-            problems.append(f"{key}: column '{column}' of {where} holds {kind}; wanted texts")
-            continue
-        blank = Findings(
-            f"{where}: rows without a text in column '{column}'", "fill them in, or remove the rows"
-        )
-        for row in blank_rows(rows, column):
-            blank.add(f"row {row + 1}")
-        if blank.count:
-            problems.append(str(blank))
-    if problems:
-        raise DataError("\n".join(problems))
+        with problems.noted():
+            require_text_type(rows, column, key=key, where=where)
+            blank = Findings(
+                f"{where}: rows without a text in column '{column}'",
+                "fill them in, remove the rows, or write `on_bad_example: skip`",
+            )
+            for row in blank_rows(rows, column):
+                blank.add(f"row {row + 1}")
+            if blank.count:
+                raise DataError(str(blank))
+    problems.raise_all()
 
 
 def blank_rows(rows: datasets.Dataset, column: str) -> list[int]:

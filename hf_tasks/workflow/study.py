@@ -117,12 +117,14 @@ class SharedStudy:
     def fail_killed(self) -> None:
         """Note as failed what is running and held by nobody; to be called with the lock."""
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            lock = self._trial_lock(frozen.number)
             try:
-                with self._trial_lock(frozen.number).acquire(timeout=0):
+                with lock.acquire(timeout=0):
                     is_held = False
             except Timeout:
                 is_held = True
             if not is_held:
+                Path(lock.lock_file).unlink(missing_ok=True)
                 # A trial that ends by itself tells the study before it lets go, so it is not running here.
                 self._study._storage.set_trial_user_attr(frozen._trial_id, KILLED, True)
                 self._study.tell(frozen.number, state=TrialState.FAIL)

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from importlib.resources import files as package_files
 from importlib.util import find_spec
@@ -43,6 +44,21 @@ def require_trackers(recipe: Recipe) -> None:
                 f"report.{extra}: {' and '.join(missing)} cannot be imported; "
                 f'install what it needs: pip install "hf_tasks[{extra}]"'
             )
+
+
+def reporting_into(folder: Path, recipe: Recipe) -> Recipe:
+    """The recipe, telling MLflow in a database in this folder instead of where it says.
+
+    It tells nothing where the environment names a run to log into, which such a database lacks.
+    """
+    if recipe.report.mlflow is None:
+        return recipe
+    if {"MLFLOW_RUN_ID", "MLFLOW_PARENT_RUN_ID"} & os.environ.keys():
+        return replace(recipe, report=recipe.report.model_copy(update={"mlflow": None}))
+    mlflow = recipe.report.mlflow.model_copy(
+        update={"tracking_uri": f"sqlite:///{folder.resolve()}/mlflow.db"}
+    )
+    return replace(recipe, report=recipe.report.model_copy(update={"mlflow": mlflow}))
 
 
 class Trackers:

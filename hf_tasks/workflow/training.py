@@ -37,7 +37,7 @@ from hf_tasks.callbacks.schedule import RequireRoomForSchedule
 from hf_tasks.callbacks.stopping import training_has_ended
 from hf_tasks.callbacks.trial import Trial, WatchTrial
 from hf_tasks.contract import Splits, Task
-from hf_tasks.errors import Interrupted
+from hf_tasks.errors import Interrupted, UserError
 from hf_tasks.files import write_text
 from hf_tasks.recipe import Recipe
 from hf_tasks.workflow.environment import describe_environment
@@ -47,7 +47,7 @@ from hf_tasks.workflow.folders import require_output
 from hf_tasks.workflow.page import write_run_report
 from hf_tasks.workflow.publishing import push, write_run_card
 from hf_tasks.workflow.setup import add_callbacks, show_skipped, task_and_arguments, write_predictions
-from hf_tasks.workflow.tracking import Trackers, require_trackers
+from hf_tasks.workflow.tracking import Trackers, reporting_into, require_trackers
 
 TWO_STEPS = {
     "max_steps": 2,
@@ -112,8 +112,10 @@ def run(
 def check(recipe: Recipe, *, trust_remote_code: bool = False, console: Console | None = None) -> Trial:
     """Two steps of everything that run does, in a folder of its own that is removed; what they took.
 
+    Trackers are told too: MLflow in a database of its own, so that nothing of a trial is left on a server.
+
     Raises:
-        UserError: what run would raise.
+        UserError: what run would raise, or MLflow takes not all that it is told.
     """
     require_trackers(recipe)
     aside = recipe.output.with_name(f".{recipe.output.name}.check")
@@ -122,10 +124,19 @@ def check(recipe: Recipe, *, trust_remote_code: bool = False, console: Console |
     require_exports(short, task)
     whole, trial = _prepare(short, task, arguments), WatchTrial()
     start = replace(whole, splits=whole.splits.head(rows_of_trial(whole.splits, arguments)), trial=trial)
+    left, complaints = Artifacts(aside), list[str]()
     try:
         with SignalWatch():
-            _fit(short, start, trust_remote_code=trust_remote_code, console=console or Console())
-            left = Artifacts(aside)
+            with Trackers(left, reporting_into(aside, short), say=complaints.append) as trackers:
+                _fit(
+                    short,
+                    start,
+                    trust_remote_code=trust_remote_code,
+                    console=console or Console(),
+                    trackers=trackers,
+                )
+            if complaints:
+                raise UserError("\n".join(f"report.mlflow: {complaint}" for complaint in complaints))
             if arguments.process_index == 0:
                 task.load_model(left.model)
         return trial.measured(whole.splits, start.splits, checkpoints=left.checkpoints, model=left.model)
@@ -215,7 +226,8 @@ def _fit(
     if trackers is not None:
         defaults = task.training_defaults(recipe.settings)
         trackers.follow(trainer, task, training_defaults=defaults, checkpoint=checkpoint)
-        trainer.add_callback(StopOnSignal(start.watch))
+        if start.trial is None:
+            trainer.add_callback(StopOnSignal(start.watch))
     for callback in start.callbacks:
         trainer.add_callback(callback)
     with explained_full_disk(artifacts.checkpoints):

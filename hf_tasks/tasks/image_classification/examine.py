@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import datasets
 
-from hf_tasks.contract import Examination, Finding
+from hf_tasks.contract import Examination, Finding, FoundRow
 from hf_tasks.data.duplicate_findings import find_duplicates
 from hf_tasks.data.examined import ExaminedPictures
 from hf_tasks.data.inspect import slow_progress
-from hf_tasks.data.label_findings import Labels
-from hf_tasks.data.labels import label_texts, read_labels
+from hf_tasks.data.label_findings import Labels, find_unfit_cells
+from hf_tasks.data.labels import label_texts, read_fit_labels
 from hf_tasks.data.load import load_rows
 from hf_tasks.data.sources import FolderSource, Source, source_name
 from hf_tasks.errors import DataError
@@ -21,17 +21,26 @@ from hf_tasks.tasks.image_classification.settings import Columns, Settings
 def examine(settings: Settings, everything: bool, seed: int) -> Examination:
     """Look at all labels, and at the pictures of a sample that holds each class, or of all rows."""
     columns, findings = settings.data.columns, list[Finding]()
-    seen = ExaminedPictures(everything, seed)
+    seen, unfit = ExaminedPictures(everything, seed), list[FoundRow]()
     for section, source in _sections(settings).items():
         try:
             loaded = load_rows(source, key=f"data.{section}", image_column=columns.image)
-            labels_N = _labels(loaded, source, columns, where=f"data.{section} ({source_name(source)})")
+            where = f"data.{section} ({source_name(source)})"
+            labels_N, reasons = _labels(loaded, source, columns, where=where)
         except DataError as error:
             findings.append(Finding.of_error(error, kind=f"data.{section} cannot be used"))
             continue
-        seen.add(section, source, loaded, labels_N, image_column=columns.image, label_column=columns.label)
+        unfit += [
+            FoundRow(section, place + 1, f"{loaded[place]['path']}: {reason}", is_left_out=True)
+            for place, reason in sorted(reasons.items())
+        ]
+        column = columns.labels if isinstance(columns.labels, str) else columns.label
+        seen.add(section, source, loaded, labels_N, image_column=columns.image, label_column=column)
     facts = look_at_all(seen.images, slow_progress)
-    findings += seen.label_faults()
+    findings += [
+        *find_unfit_cells(unfit),
+        *seen.label_faults(least_classes=2 if columns.labels is None else 1),
+    ]
     findings += find_picture_faults(seen.rows, facts, image_size=settings.model.image_size)
     findings += find_duplicates(
         seen.rows, [fact.content or None for fact in facts], seen.labels, what="pictures"
@@ -48,14 +57,14 @@ def _sections(settings: Settings) -> dict[str, Source]:
 
 def _labels(
     rows: datasets.Dataset, source: Source, columns: Columns, *, where: str
-) -> Sequence[Labels | None]:
-    """The classes of each row; None where a label is missing."""
+) -> tuple[Sequence[Labels | None], dict[int, str]]:
+    """The classes of each row, None where a label is missing; and by place what a cell of 0 and 1 holds."""
     if columns.labels is None:
         column = "label" if isinstance(source, FolderSource) else columns.label
         texts = label_texts(rows, column, where=where).to_pylist()
-        return [None if text is None else (text,) for text in texts]
-    memberships = read_labels(rows, columns.labels, where=where)
+        return [None if text is None else (text,) for text in texts], {}
+    memberships, reasons = read_fit_labels(rows, columns.labels, where=where)
     names: list[Labels] = [()] * len(rows)
     for row, name in zip(memberships.rows_M.tolist(), memberships.names_M.to_pylist(), strict=True):
         names[row] = (*names[row], name)
-    return names
+    return names, reasons

@@ -44,7 +44,8 @@ def prepare_splits(settings: Settings) -> DocumentSplits:
         DataError: text is missing, empty or broken.
     """
     data, column = settings.data, settings.data.columns.text
-    train = load_documents(data.train, column=column, key="data.train")
+    skipped = list[dict[str, Any]]() if settings.on_bad_example == "skip" else None
+    train = load_documents(data.train, column=column, key="data.train", skipped=skipped)
     hashes_N = _hashes(train, data.split_seed)
     if isinstance(data.validation, float):
         is_validation_N = hashes_N < data.validation * 2.0 ** (8 * HASH_BYTES)
@@ -57,7 +58,7 @@ def prepare_splits(settings: Settings) -> DocumentSplits:
         train = train.select(np.flatnonzero(~is_validation_N))
         hashes_N, held_out_N = hashes_N[~is_validation_N], hashes_N[is_validation_N]
     else:
-        validation = load_documents(data.validation, column=column, key="data.validation")
+        validation = load_documents(data.validation, column=column, key="data.validation", skipped=skipped)
         held_out_N = _hashes(validation, data.split_seed)
     first_rows = np.sort(np.unique(hashes_N, return_index=True)[1])
     facts = {
@@ -69,6 +70,7 @@ def prepare_splits(settings: Settings) -> DocumentSplits:
         },
         "validation_documents_in_train": int(np.isin(held_out_N, hashes_N).sum()),
         "duplicates_dropped": data.drop_duplicates,
+        "skipped": skipped or [],
         "fingerprint": hashlib.sha256(hashes_N.tobytes() + held_out_N.tobytes()).hexdigest(),
     }
     if data.drop_duplicates:

@@ -4,11 +4,11 @@ import datasets
 
 from hf_tasks.contract import Examination, Finding, FoundRow, SourceRows
 from hf_tasks.data.cleaning import sample_by_class
-from hf_tasks.data.documents import load_documents
+from hf_tasks.data.documents import read_text_file
 from hf_tasks.data.duplicate_findings import find_duplicates
-from hf_tasks.data.sources import HubSource, TextFile, TextTable
-from hf_tasks.data.text_findings import find_blank, find_misread, normal_text, text_row
-from hf_tasks.data.texts import load_whole
+from hf_tasks.data.sources import HubSource, TextFile, TextTable, source_name
+from hf_tasks.data.text_findings import find_blank, find_misread, find_undecodable, normal_text, text_row
+from hf_tasks.data.texts import load_whole, require_text_type
 from hf_tasks.errors import DataError
 from hf_tasks.tasks.language_model.settings import Settings
 
@@ -16,27 +16,28 @@ SAMPLE_ROWS = 20_000
 
 
 def examine(settings: Settings, everything: bool, seed: int) -> Examination:
-    """Look at the documents of a sample, or at all of them.
-
-    Blank cells are no documents, which is no fault; long ones are cut into blocks, and nothing is lost.
-    """
+    """Look at the documents of a sample, or at all of them; long ones are no fault, as blocks hold all."""
     column = settings.data.columns.text
     findings, sources = list[Finding](), dict[str, SourceRows]()
-    rows, texts = list[FoundRow](), list[str | None]()
+    rows, texts, undecodable = list[FoundRow](), list[str | None](), list[FoundRow]()
     for section, source in _sections(settings).items():
         try:
-            loaded = _load(source, column, key=f"data.{section}")
+            loaded, reasons = _load(source, column, key=f"data.{section}")
         except DataError as error:
             findings.append(Finding.of_error(error, kind=f"data.{section} cannot be used"))
             continue
         limit = len(loaded) if everything else SAMPLE_ROWS
-        places = sample_by_class([None] * len(loaded), limit=limit, seed=seed)
+        undecodable += [
+            FoundRow(section, place + 1, reason, is_left_out=True) for place, reason in reasons.items()
+        ]
+        sample = sample_by_class([None] * len(loaded), limit=limit, seed=seed)
+        places = [place for place in sample if place not in reasons]
         sources[section] = SourceRows(loaded, places)
         found = loaded.select(places)[column][:]
         texts += found
         rows += [text_row(section, place + 1, [text]) for place, text in zip(places, found, strict=True)]
     single = [(text,) for text in texts]
-    findings += [*find_blank(rows, single, severity="note"), *find_misread(rows, single)]
+    findings += [*find_undecodable(undecodable), *find_blank(rows, single), *find_misread(rows, single)]
     contents = [normal_text(text) if text and text.strip() else None for text in texts]
     return Examination([*findings, *find_duplicates(rows, contents, what="documents")], sources)
 
@@ -46,9 +47,14 @@ def _sections(settings: Settings) -> dict[str, TextFile | TextTable | HubSource]
     return {section: source for section, source in named.items() if not isinstance(source, float)}
 
 
-def _load(source: TextFile | TextTable | HubSource, column: str, *, key: str) -> datasets.Dataset:
-    """The documents in a column, blank cells of a table among them."""
+def _load(
+    source: TextFile | TextTable | HubSource, column: str, *, key: str
+) -> tuple[datasets.Dataset, dict[int, str]]:
+    """All documents in a column, and by place, from 0, why one cannot be decoded."""
     if not isinstance(source, TextFile):
-        return load_whole(source, {"data.columns.text": column}, key=key)
-    documents = load_documents(source, column=column, key=key)
-    return documents.rename_column("text", column) if column != "text" else documents
+        rows = load_whole(source, {"data.columns.text": column}, key=key)
+        where = f"{key} ({source_name(source)})"
+        require_text_type(rows, column, key="data.columns.text", where=where)
+        return rows, {}
+    documents, reasons = read_text_file(source, key=key)
+    return documents.rename_column("text", column) if column != "text" else documents, reasons

@@ -91,6 +91,9 @@ class Settings(Section):
     """The sections of a recipe for a language model."""
 
     data: Data
+    on_bad_example: Literal["error", "skip"] = Field(
+        "error", description="Documents that cannot be used: refuse them, or leave them out and list them."
+    )
     model: Model
     objective: Literal["causal", "masked"] = Field(
         "causal", description="Predict the next token, or tokens that are masked."

@@ -78,7 +78,9 @@ def rows_for(
     chosen = source or settings.data.validation
     if isinstance(chosen, float):
         return replace(prepare_splits(settings), train=None)
-    return DocumentSplits(None, load_documents(chosen, column=settings.data.columns.text))
+    skips = source is None and settings.on_bad_example == "skip"
+    documents = load_documents(chosen, column=settings.data.columns.text, skipped=[] if skips else None)
+    return DocumentSplits(None, documents)
 
 
 def build_trainer(

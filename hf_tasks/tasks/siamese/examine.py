@@ -32,7 +32,7 @@ Texts = tuple[str | None, ...]
 
 
 def examine(settings: Settings, everything: bool, seed: int) -> Examination:
-    """Look at the texts and labels of a sample, or of all rows."""
+    """Look at the texts and labels of a sample that holds each label, or of all rows."""
     findings, sources = list[Finding](), dict[str, SourceRows]()
     rows, texts, labels = list[FoundRow](), list[Texts](), list[float | None]()
     for section, source in _sections(settings).items():
@@ -42,7 +42,7 @@ def examine(settings: Settings, everything: bool, seed: int) -> Examination:
             findings.append(Finding.of_error(error, kind=f"data.{section} cannot be used"))
             continue
         limit = len(loaded) if everything else SAMPLE_ROWS
-        places = sample_by_class([None] * len(loaded), limit=limit, seed=seed)
+        places = sample_by_class(_label_cells(loaded, settings), limit=limit, seed=seed)
         sources[section] = SourceRows(loaded, places)
         found = list(_texts_and_labels(loaded.select(places), settings))
         texts += [of_row for of_row, _ in found]
@@ -65,6 +65,12 @@ def _sections(settings: Settings) -> dict[str, TextTable | HubSource]:
 
 def _columns(settings: Settings) -> dict[str, str]:
     return {f"data.columns.{part}": name for part, name in settings.data.columns.named().items()}
+
+
+def _label_cells(rows: datasets.Dataset, settings: Settings) -> list[object]:
+    """What stands in the column of labels, so that a rare label is in every sample."""
+    column = settings.data.columns.named().get("label")
+    return [None] * len(rows) if column is None else rows[column][:]
 
 
 def _texts_and_labels(rows: datasets.Dataset, settings: Settings) -> Iterator[tuple[Texts, float | None]]:
