@@ -20,11 +20,17 @@ from hf_tasks.tasks.image_classification.settings import Columns, Settings
 
 def examine(settings: Settings, everything: bool, seed: int) -> Examination:
     """Look at all labels, and at the pictures of a sample that holds each class, or of all rows."""
-    columns, findings = settings.data.columns, list[Finding]()
+    data, findings = settings.data, list[Finding]()
+    columns = data.columns
     seen = ExaminedPictures(everything, seed)
     for section, source in _sections(settings).items():
         try:
-            loaded = load_rows(source, key=f"data.{section}", image_column=columns.image)
+            loaded = load_rows(
+                source,
+                key=f"data.{section}",
+                image_column=columns.image,
+                allow_outside=data.allow_outside,
+            )
             labels_N = _labels(loaded, source, columns, where=f"data.{section} ({source_name(source)})")
         except DataError as error:
             findings.append(Finding.of_error(error, kind=f"data.{section} cannot be used"))
