@@ -1,6 +1,7 @@
 """The errors a user can mend: each says where, what was found, what was wanted, what to do next."""
 
 from collections.abc import Sequence
+from pickle import UnpicklingError
 
 
 class UserError(ValueError):
@@ -25,6 +26,13 @@ class ModelError(UserError):
 
 class ExportError(UserError):
     """A format cannot be made, or an exported file does not answer as the trained model does."""
+
+
+def is_of_pickle(error: BaseException | None) -> bool:
+    """Whether an error, or the one that it came from, is PyTorch's refusal to unpickle more than tensors."""
+    while error is not None and not isinstance(error, UnpicklingError):
+        error = error.__context__
+    return error is not None
 
 
 class Interrupted(KeyboardInterrupt):

@@ -20,6 +20,7 @@ from hf_tasks.files import written_aside
 from hf_tasks.recipe import load_recipe
 from hf_tasks.registry import load_task
 from hf_tasks.workflow.folders import require_finished, require_table_ending
+from hf_tasks.workflow.opening import explained_model
 
 Row = Mapping[str, Any]
 
@@ -85,7 +86,9 @@ def open_predictor(
             return task.exported_module(task.load_model(artifacts.model))
 
         exported = [open_export(artifacts.exports, with_format, build_model)]
-    return paths, task.load_predictor(artifacts.model, *exported)(paths, batch_size=batch_size)
+    with explained_model(artifacts.model):
+        predictor = task.load_predictor(artifacts.model, *exported)
+    return paths, predictor(paths, batch_size=batch_size)
 
 
 def task_of_run(run_folder: Path) -> Task:

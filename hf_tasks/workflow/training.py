@@ -25,6 +25,7 @@ from hf_tasks.callbacks.checkpoints import (
     STATE_FILE,
     explained_full_disk,
     last_complete_checkpoint,
+    refused_pickles,
     remove_incomplete_checkpoints,
     settle_checkpoints,
     step_of,
@@ -257,7 +258,8 @@ def _train(trainer: Trainer, checkpoint: Path | None, recipe: Recipe) -> dict[st
     ):
         _restore(trainer, start, resumed, keep_best=recipe.checkpoints.keep_best)
     else:
-        trained = trainer.train(resume_from_checkpoint=resumed)
+        with refused_pickles(resumed):
+            trained = trainer.train(resume_from_checkpoint=resumed)
         speed = _speed(trainer, seconds=trained.metrics["train_runtime"], first_epoch=start.epoch or 0.0)
     state = trainer.state
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
