@@ -144,11 +144,13 @@ def _jsonl_writer(path: Path) -> Iterator[Callable[[Row], None]]:
 def _parquet_writer(path: Path) -> Iterator[Callable[[Row], None]]:
     """Goes through lines of JSON, as the type of a column is known for sure only at the end."""
     lines = path.with_name(f".{path.name}.jsonl")
-    with _jsonl_writer(lines) as write:
-        yield write
-    with written_aside(path) as part:
-        pq.write_table(pyarrow.json.read_json(lines), part)
-    lines.unlink()
+    try:
+        with _jsonl_writer(lines) as write:
+            yield write
+        with written_aside(path) as part:
+            pq.write_table(pyarrow.json.read_json(lines), part)
+    finally:
+        lines.unlink(missing_ok=True)
 
 
 WRITERS = {".csv": _csv_writer, ".jsonl": _jsonl_writer, ".parquet": _parquet_writer}

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 
 from hf_tasks.errors import ModelError
+from hf_tasks.files import write_text
 from hf_tasks.tasks.siamese.adapters import load_adapters, save_adapters
 from hf_tasks.tasks.siamese.head import DifferenceHead
 from hf_tasks.tasks.siamese.opening import open_sentence_transformer
@@ -138,7 +139,7 @@ def save_pair_model(model: PairModel, folder: Path) -> None:
         "threshold": model.threshold,
         "columns": dict(model.columns),
     }
-    (folder / PAIRS_FILE).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(folder / PAIRS_FILE, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     if model.head is not None:
         save_file(model.head.state_dict(), folder / HEAD_FILE)
 
