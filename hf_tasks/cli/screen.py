@@ -12,9 +12,9 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 # Codes that steer a terminal, as the signs that stand for them; and those that turn the writing round.
-STEERING = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+STEERING: dict[int, int] = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
 TURNING = (*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-HARMLESS = {**STEERING, **dict.fromkeys(TURNING, "\N{REPLACEMENT CHARACTER}")}
+HARMLESS: dict[int, int | str] = {**STEERING, **dict.fromkeys(TURNING, "\N{REPLACEMENT CHARACTER}")}
 
 
 class InertConsole(Console):

@@ -69,7 +69,7 @@ def _with_inner(name: str, folder: str, kind: str) -> Iterator[str]:
     yield kind
     if kind.rpartition(".")[2] in ROUTERS:
         contents = [_read(name, folder, file) for file in ROUTER_FILES]
-        types = next((content["types"] for content in contents if content), {})
+        types: dict[str, Any] = next((content["types"] for content in contents if content), {})
         for place, inner in types.items():
             yield from _with_inner(name, Path(folder, place).as_posix(), str(inner))
 
