@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from pickle import UnpicklingError
 
 
 class UserError(ValueError):
@@ -49,6 +50,13 @@ def require_measured(name: str | None, known: Sequence[str]) -> None:
 
 class ExportError(UserError):
     """A format cannot be made, or an exported file does not answer as the trained model does."""
+
+
+def is_of_pickle(error: BaseException | None) -> bool:
+    """Whether an error, or the one that it came from, is PyTorch's refusal to unpickle more than tensors."""
+    while error is not None and not isinstance(error, UnpicklingError):
+        error = error.__context__
+    return error is not None
 
 
 class Interrupted(KeyboardInterrupt):

@@ -1,6 +1,7 @@
-"""Files that are whole or not there at all: written aside, brought to the disk, then renamed."""
+"""Files and folders that are whole or not there at all: written aside, brought to the disk, then renamed."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,24 @@ def write_text(target: Path, text: str) -> None:
     """Write UTF-8 text, aside first."""
     with written_aside(target) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def replace_folder(aside: Path, target: Path) -> None:
+    """Put a folder that was written aside where it belongs: a crash leaves all of the old one or of the new.
+
+    Args:
+        aside: in the same folder as `target`; its files are brought to the disk first.
+        target: what is there is removed.
+    """
+    for path in aside.rglob("*"):
+        if path.is_file():
+            sync_file(path)
+    replaced = target.with_name(f".{target.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if target.exists():
+        target.rename(replaced)
+    aside.rename(target)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def sync_file(path: Path) -> None:

@@ -1,5 +1,7 @@
 """Answers and records made on the spot for tests of pages."""
 
+from html.parser import HTMLParser
+
 import numpy as np
 from PIL import Image
 from transformers import PretrainedConfig
@@ -17,6 +19,21 @@ HISTORY = (
     {"epoch": 1.5, "step": 15, "loss": 0.7, "learning_rate": 5e-4},
     {"epoch": 2.0, "step": 20, "eval_loss": 0.6, "eval_accuracy": 0.8, "eval_runtime": 3.0},
 )
+
+
+class Elements(HTMLParser):
+    """What a browser would make of a page: names of elements with attributes, and all text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text.append(data)
 
 
 def build_answers(

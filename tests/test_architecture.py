@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {"errors", "workflow", "recipe", "data"},
     "workflow": VALUES | {"recipe", "registry", "data", "metrics", "callbacks", "report", "export", "hub"},
-    "recipe": {"errors", "registry"},
+    "recipe": {"errors", "files", "registry"},
     "registry": {"contract", "tasks"},
     "tasks": {"errors", "contract", "files", "data", "images", "metrics"},
     "data": {"errors", "contract", "files", "hub"},

@@ -1,10 +1,42 @@
-"""Files are whole or not there."""
+"""Files are whole or not there, in every place of the program that writes one."""
 
+import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-from hf_tasks.files import write_text, written_aside
+from hf_tasks.files import replace_folder, write_text, written_aside
+
+WRITERS = {
+    "write_text", "write_bytes", "write_csv", "write_table", "to_parquet", "to_json_file", "save_file",
+    "save", "save_pretrained", "copyfile", "copy2", "OSFile",
+}  # fmt: skip
+NO_NEED = {
+    "callbacks/journal.py": "events are appended, and a line that was cut off is dropped when it is read",
+    "callbacks/mlflow_model.py": "into a folder for the time of an upload",
+    "callbacks/mlflow_process.py": "a log",
+    "callbacks/mlflow_sender.py": "a log",
+    "callbacks/trial.py": "no file, but a switch of the kernel",
+    "callbacks/wrong_pictures.py": "into a folder for the time of an upload",
+    "data/sample_folder.py": "a sample, written over when it is asked for again",
+    "data/samples.py": "as above",
+    "data/text_samples.py": "as above",
+    "export/end_to_end_onnx.py": "into a folder aside, whose files are renamed when they are proved",
+    "export/onnx.py": "as above",
+    "export/quantize.py": "as above",
+    "export/torchao.py": "as above",
+    "export/torchscript.py": "as above",
+    "export/triton.py": "into a folder that is renamed",
+    "images/packs.py": "opened to be read",
+    "report/pictures.py": "into memory",
+    "tasks/image_classification/export.py": "into a folder aside",
+    "tasks/language_model/blocks.py": "is given a path aside",
+    "tasks/metric_learning/trainer.py": "into a folder aside, or a checkpoint, which is marked as whole",
+    "tasks/siamese/adapters.py": "as above",
+    "tasks/siamese/model.py": "as above",
+}
 
 
 def write_half(target: Path) -> None:
@@ -31,3 +63,41 @@ def test_what_a_kill_left_aside_does_not_stand_in_the_way(tmp_path):
 
     assert [path.name for path in tmp_path.iterdir()] == ["answers.csv"]
     assert (tmp_path / "answers.csv").read_text() == "whole"
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    aside, target = tmp_path / ".model.part", tmp_path / "model"
+    for folder, name in ((aside, "new"), (target, "old"), (tmp_path / ".model.replaced", "older")):
+        folder.mkdir()
+        (folder / name).touch()
+
+    replace_folder(aside, target)
+
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "new"]
+
+
+def writes(path: Path) -> Iterator[int]:
+    """Lines that write a file, but those inside `with written_aside(...)` and its like."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    careful = [
+        range(node.lineno, (node.end_lineno or 0) + 1)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With) and any("written_" in ast.unparse(item) for item in node.items)
+    ]
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or any(node.lineno in lines for lines in careful):
+            continue
+        modes = [value.value for value in node.args if isinstance(value, ast.Constant)]
+        is_method = isinstance(node.func, ast.Attribute)
+        name = ast.unparse(node.func).rpartition(".")[2]
+        opens = name == "open" and any(str(mode).strip("bt+") in {"w", "a", "x"} for mode in modes)
+        # write_text alone is that of hf_tasks/files.py.
+        if opens or (name in WRITERS and (is_method or name != "write_text")):
+            yield node.lineno
+
+
+def test_every_place_that_writes_a_file_does_so_aside_or_says_why_not():
+    package = ROOT / "hf_tasks"
+    found = {str(path.relative_to(package)): list(writes(path)) for path in sorted(package.rglob("*.py"))}
+
+    assert {name for name, lines in found.items() if lines} == set(NO_NEED)

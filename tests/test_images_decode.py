@@ -189,13 +189,6 @@ def test_what_is_wrong_with_a_file_is_said_in_plain_words(tmp_path, content, rea
             read({"path": str(path), "bytes": None})
 
 
-def test_a_picture_of_too_many_pixels_is_refused(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-
-    with pytest.raises(DataError, match="more than 2,000 pixels; save it smaller"):
-        require_readable(encoded(blocks(), "JPEG"))
-
-
 def test_a_row_without_path_and_bytes_is_refused():
     with pytest.raises(DataError, match=r"given as bytes: .* neither a path nor bytes"):
         load_rgb({"path": None, "bytes": None})

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import re
-from html.parser import HTMLParser
 from io import BytesIO
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from reports import HISTORY, build_answers, build_record
+from reports import HISTORY, Elements, build_answers, build_record
 
 from hf_tasks.errors import DataError
 from hf_tasks.report.charts import (
@@ -35,21 +34,6 @@ from hf_tasks.report.tables import Cell, Column, draw_table
 from hf_tasks.report.write import write_report
 
 NBSP = "\N{NO-BREAK SPACE}"
-
-
-class Elements(HTMLParser):
-    """What a browser would make of a page: names of elements with attributes, and all text."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.text = [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text.append(data)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from accelerate import PartialState
@@ -78,6 +79,24 @@ def explained_full_disk(folder: Path) -> Iterator[None]:
         raise UserError(
             f"{folder}: no room to write ({free:,.0f} MB free): {error}; {kept}: make room, then go on with "
             "--resume"
+        ) from error
+
+
+@contextmanager
+def refused_pickles(checkpoint: str | None) -> Iterator[None]:
+    """Turn PyTorch's refusal to unpickle a file of a checkpoint into a message for the user.
+
+    Raises:
+        UserError: in place of it.
+    """
+    try:
+        yield
+    except UnpicklingError as error:
+        if checkpoint is None:
+            raise
+        raise UserError(
+            f"{checkpoint}: holds pickled objects that no checkpoint of a run has, and that are never "
+            "loaded; remove this folder to go on from the checkpoint before it"
         ) from error
 
 

@@ -17,6 +17,7 @@ from mlflow.utils.validation import (
 )
 
 from hf_tasks.callbacks.mlflow_model import build_mlflow_model
+from hf_tasks.files import write_text
 
 KEY_TAG = "hf_tasks.run"
 PARENT_TAG = "mlflow.parentRunId"
@@ -55,7 +56,7 @@ class ServerRun:
             time: milliseconds since 1970.
         """
         if not self._identity.is_file():
-            self._identity.write_text(json.dumps(self._identify(content, time)) + "\n", "utf-8")
+            write_text(self._identity, json.dumps(self._identify(content, time)) + "\n")
         self._client.update_run(self.run_id, status="RUNNING")
 
     def log_metrics(self, points: Sequence[Metric], *, is_in_doubt: bool) -> None:

@@ -5,12 +5,30 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+# Codes that steer a terminal, as the signs that stand for them; and those that turn the writing round.
+STEERING: dict[int, int] = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+TURNING = (*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+HARMLESS: dict[int, int | str] = {**STEERING, **dict.fromkeys(TURNING, "\N{REPLACEMENT CHARACTER}")}
+
+
+class InertConsole(Console):
+    """Shows names and paths of others without doing what control characters in them ask of a terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As Console.render; what rich itself wants of the terminal stands in segments of their own."""
+        for segment in super().render(renderable, options):
+            is_text = segment.control is None
+            yield Segment(segment.text.translate(HARMLESS), segment.style) if is_text else segment
+
+
+console = InertConsole(highlight=False, emoji=False)
+errors = InertConsole(stderr=True, highlight=False, emoji=False)
 
 
 def show_metrics(path: Path) -> None:
@@ -18,11 +36,12 @@ def show_metrics(path: Path) -> None:
     if not is_first_process():
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("metric", "value")
     for name, value in json.loads(path.read_text(encoding="utf-8")).items():
         if isinstance(value, float):
-            table.add_row(name, f"{value:.4f}")
+            table.add_row(Text(name), f"{value:.4f}")
     console.print(table)
 
 

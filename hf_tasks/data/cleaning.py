@@ -13,6 +13,7 @@ import pyarrow.csv
 from hf_tasks.contract import SourceRows
 from hf_tasks.data.columns import DEFAULT_PICTURE_COLUMN, ROW_COLUMNS
 from hf_tasks.data.sources import FolderSource, HubSource, TableSource
+from hf_tasks.files import written_aside
 
 TEXTS = {"string", "large_string"}
 
@@ -74,13 +75,14 @@ def write_rows(
         values = [anew.get(int(place), value) for place, value in zip(kept, rows[column], strict=True)]
         kind = pa.list_(pa.string()) if is_list else pa.string()
         rows = rows.remove_columns([column]).add_column(column, pa.array(values, kind))
-    stem.parent.mkdir(parents=True, exist_ok=True)
     if all(getattr(feature, "dtype", None) in TEXTS for feature in rows.features.values()):
         path = stem.with_name(f"{stem.name}.csv")
-        pyarrow.csv.write_csv(rows.with_format("arrow")[:], path)
+        with written_aside(path) as aside:
+            pyarrow.csv.write_csv(rows.with_format("arrow")[:], aside)
     else:
         path = stem.with_name(f"{stem.name}.parquet")
-        rows.to_parquet(str(path))
+        with written_aside(path) as aside:
+            rows.to_parquet(str(aside))
     return {"table": str(path), **source.keys}
 
 

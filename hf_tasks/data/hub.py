@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
+import huggingface_hub.constants
 import pyarrow as pa
 import yaml
 from datasets.exceptions import DatasetsError
@@ -71,6 +72,13 @@ def load_hub(source: HubSource, *, key: str) -> datasets.Dataset:
             f"{key}.hub: cannot load split '{source.split}' of '{source.hub}'"
             f"{f', configuration {source.config!r}' if source.config else ''}: {error}"
         ) from None
+
+
+def hub_folders(source: HubSource) -> list[Path]:
+    """Where the files of a data set may lie: its own folder, or those that downloads are kept in."""
+    folder = Path(source.hub).expanduser()
+    kept = [Path(datasets.config.HF_DATASETS_CACHE), Path(huggingface_hub.constants.HF_HUB_CACHE)]
+    return [folder, *kept] if folder.is_dir() else kept
 
 
 def _saved_split(folder: Path, source: HubSource, key: str) -> datasets.Dataset:

@@ -23,7 +23,7 @@ from hf_tasks.errors import DataError
 
 BATCH_ROWS = 64
 # Raise it when `require_readable` begins to refuse what it took before.
-CHECK_VERSION = 1
+CHECK_VERSION = 2
 
 Row = Mapping[str, Any]
 RequireReadable = Callable[[Mapping[str, Any]], object]

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from hf_tasks.data.cache import content_hash, explained_os_errors, memory_mapped
 from hf_tasks.data.columns import ROW_COLUMNS, picture_column
 from hf_tasks.data.folders import list_class_folders
-from hf_tasks.data.hub import load_hub
+from hf_tasks.data.hub import hub_folders, load_hub
+from hf_tasks.data.inside import require_inside
 from hf_tasks.data.pictures import picture_converter, shown_paths
 from hf_tasks.data.presence import require_table
 from hf_tasks.data.sources import FolderSource, HubSource, TableSource, source_name
@@ -25,7 +26,11 @@ ROW_FEATURES = datasets.Features(
 
 
 def load_rows(
-    source: TableSource | FolderSource | HubSource, *, key: str = "data", image_column: str | None = None
+    source: TableSource | FolderSource | HubSource,
+    *,
+    key: str = "data",
+    image_column: str | None = None,
+    allow_outside: bool = False,
 ) -> datasets.Dataset:
     """Rows with the columns `image`, `path` and `row`, and all others that the source has.
 
@@ -45,9 +50,10 @@ def load_rows(
         key: recipe section of the source, as `data.train`, for messages.
         image_column: picture column of a table or Hub data set; None takes `image_path` or the only one
             that holds pictures.
+        allow_outside: take pictures that lie outside the folder that the source names.
 
     Raises:
-        DataError: something is missing, empty or broken; names the file, and line or row.
+        DataError: something is missing, empty, broken or outside; names the file, and line or row.
     """
     with explained_os_errors(key, source_name(source)):
         if isinstance(source, TableSource):
@@ -58,16 +64,31 @@ def load_rows(
             rows = _hub_rows(source, key, image_column)
     if len(rows) == 0:
         raise DataError(f"{key}: {source_name(source)} has no rows; wanted at least one")
+    if not allow_outside:
+        require_inside(rows, _picture_folders(source), where=f"{key} ({source_name(source)})")
     return rows
+
+
+def _picture_folders(source: TableSource | FolderSource | HubSource) -> list[Path]:
+    """Where the picture files of a source may lie."""
+    if isinstance(source, TableSource):
+        return [_table_root(source)]
+    return [Path(source.folder).expanduser()] if isinstance(source, FolderSource) else hub_folders(source)
+
+
+def _table_root(source: TableSource) -> Path:
+    path = Path(source.table).expanduser()
+    return (Path(source.images).expanduser() if source.images is not None else path.parent).absolute()
 
 
 def _table_rows(source: TableSource, key: str, image_column: str | None) -> datasets.Dataset:
     path = Path(source.table).expanduser()
     require_table(path, key)
-    root = Path(source.images).expanduser() if source.images is not None else path.parent
+    root = _table_root(source)
     if not root.is_dir():
-        raise DataError(f"{key}.images: no folder {root}; wanted the one that picture paths are relative to")
-    root = root.absolute()
+        raise DataError(
+            f"{key}.images: no folder {source.images}; wanted the one that picture paths are relative to"
+        )
     identity = [content_hash(path), path.name, source.encoding, image_column, str(root)]
 
     def read() -> tuple[datasets.Features, Iterator[pa.RecordBatch]]:

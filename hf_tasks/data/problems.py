@@ -23,10 +23,10 @@ class Findings:
     first: list[str] = field(default_factory=list)
 
     def add(self, example: str) -> None:
-        """Count one more; `example` names its row or line."""
+        """Count one more; `example` names its row or line, and is shown on one."""
         self.count += 1
         if len(self.first) < SHOWN:
-            self.first.append(example)
+            self.first.append("\\n".join(example.splitlines()))
 
     def __str__(self) -> str:
         """The message: kind, count, next move, and a line for each example that was kept."""

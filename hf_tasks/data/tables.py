@@ -17,6 +17,8 @@ from hf_tasks.errors import DataError
 
 # Rows with embedded pictures are large.
 PICTURE_BATCH_ROWS = 100
+# Of lists and mappings in a line of JSON, the line itself among them.
+MOST_LEVELS = 20
 
 Table = tuple[pa.Schema, Iterator[pa.RecordBatch]]
 
@@ -88,10 +90,20 @@ def _json_records(file: TextIO, broken: Findings) -> Iterator[dict[str, Any]]:
         except (json.JSONDecodeError, RecursionError) as error:
             broken.add(f"line {line}: {error}")
             continue
-        if isinstance(record, dict):
+        if isinstance(record, dict) and _is_flat(record, levels=MOST_LEVELS):
             yield record
+        elif isinstance(record, dict):
+            broken.add(f"line {line}: nested deeper than {MOST_LEVELS} levels")
         else:
             broken.add(f"line {line}: {text.strip()[:40]}")
+
+
+def _is_flat(value: Any, *, levels: int) -> bool:
+    """Whether a JSON value is nested no deeper than some levels."""
+    if not isinstance(value, dict | list):
+        return True
+    parts = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_flat(part, levels=levels - 1) for part in parts)
 
 
 def _text_table(records: list[dict[str, Any]], path: Path, key: str) -> pa.Table:

@@ -16,6 +16,7 @@ from hf_tasks.export.network import TorchNetwork
 from hf_tasks.export.networks import PLAIN_FILES
 from hf_tasks.export.parity import PARITY, Parity, Record, read_records, sha256_of
 from hf_tasks.export.prove import first_input, prove_files, time_files
+from hf_tasks.files import replace_folder
 
 ASIDE = ".unproved"
 REJECTED = "rejected"
@@ -68,7 +69,10 @@ def export_run(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     if "triton" in options.formats:
-        records += _pack(plan, records, folder, run_folder)
+        try:
+            records += _pack(plan, records, folder, run_folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     reference = measure_latency(TorchNetwork(plan), first_input(plan))
     parity = Parity(tuple(records), plan.rows, reference)
     parity.write(folder / PARITY)
@@ -169,7 +173,7 @@ def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder:
     """A Triton model repository of all files that passed and that Triton serves, with a record each."""
     from hf_tasks.export.triton import NOT_SERVED, why_refused, write_model
 
-    repository = folder / "triton"
+    repository, aside = folder / "triton", folder / ASIDE
     shutil.rmtree(repository, ignore_errors=True)
     packed = []
     for record in records:
@@ -177,9 +181,9 @@ def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder:
             source = run_folder / record.file
             part = next((name for name in plan.further if record.format.endswith(f"-{name}")), "")
             its_plan = _parts(plan)[part]
-            model = write_model(repository, f"{run_folder.name}-{record.format}", source, its_plan)
+            model = write_model(aside, f"{run_folder.name}-{record.format}", source, its_plan)
             reason = why_refused(model, source, its_plan)
-            file = next((model / "1").iterdir())
+            file = repository / next((model / "1").iterdir()).relative_to(aside)
             packed.append(
                 replace(
                     record,
@@ -189,6 +193,8 @@ def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder:
                     reason=reason,
                 )
             )
+    if packed:
+        replace_folder(aside, repository)
     return packed
 
 

@@ -15,7 +15,9 @@ LIBRARIES = {"siamese": "sentence-transformers"}
 MARGIN = 0.1
 FEW_EXAMPLES = 10
 MOST_CLASSES = 200
-_MARKUP = re.compile(r"[&<>|`*\[\]{}#~\\$!]|(?<!\w)_|_(?!\w)|^[-+=]")
+_MARKUP = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069&<>|`*\[\]{}#~\\$!]|(?<!\w)_|_(?!\w)|^[-+=]"
+)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """A row's picture to RGB pixels: exact for validation, fast for training, and a check that it is whole."""
 
+import os
+import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +30,15 @@ BROKEN = (
     zlib.error,
     Image.DecompressionBombError,
 )
+
+# Pillow knows more; of those EPS starts another program, and none is what people photograph in.
+Image.init()
+KNOWN = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = tuple(name for name in KNOWN if name in Image.OPEN)
+# A file of a few kilobytes may declare any size; beyond these it is refused before it is decoded or read.
+# Pillow's own figure, at which it only warns: RGB pixels of a quarter of a gibibyte.
+MOST_PIXELS = 89_478_485
+MOST_BYTES = 2**30
 
 JPEG_FORMATS = ("JPEG", "MPO")
 JPEG_END = b"\xff\xd9"
@@ -64,7 +75,7 @@ def load_rgb(image: Mapping[str, Any]) -> Image.Image:
     Raises:
         DataError: the file is missing, empty, cut off, broken, too large or of real-valued pixels.
     """
-    with _refusing_broken(image), Image.open(BytesIO(_read_bytes(image))) as opened:
+    with _refusing_broken(image), _open(_read_bytes(image)) as opened:
         return _to_rgb(opened)
 
 
@@ -85,7 +96,7 @@ def load_rgb_fast(image: Mapping[str, Any], *, shorter_side: int) -> np.ndarray:
     """
     with _refusing_broken(image):
         content = _read_bytes(image)
-        with Image.open(BytesIO(content)) as opened:
+        with _open(content) as opened:
             if _is_ordinary_jpeg(opened, content):
                 pixels = _decode_reduced(opened, content, shorter_side)
                 if pixels is not None:
@@ -118,7 +129,7 @@ def load_small(image: Mapping[str, Any], *, side: int) -> SmallPicture:
     """
     with _refusing_broken(image):
         content = _read_bytes(image)
-        with Image.open(BytesIO(content)) as opened:
+        with _open(content) as opened:
             size = opened.size
             if opened.format in JPEG_FORMATS and opened.mode in ("RGB", "L"):
                 opened.draft(opened.mode, (side, side))
@@ -134,7 +145,7 @@ def require_readable(image: Mapping[str, Any]) -> None:
     Raises:
         DataError: as load_rgb.
     """
-    with _refusing_broken(image), Image.open(BytesIO(_read_bytes(image))) as opened:
+    with _refusing_broken(image), _open(_read_bytes(image)) as opened:
         if opened.format in JPEG_FORMATS:
             # All of the file is read, but only an eighth of the pixels is worked out, without colour.
             opened.draft("L", (1, 1))
@@ -149,10 +160,29 @@ def _read_bytes(image: Mapping[str, Any]) -> bytes:
     if content is None:
         if image["path"] is None:
             raise ValueError("the row has neither a path nor bytes")
+        _require_modest_file(image["path"])
         content = Path(image["path"]).read_bytes()
     if not content:
         raise ValueError("the file is empty")
     return content
+
+
+def _require_modest_file(path: str) -> None:
+    """Refuse what would be read without an end, such as a pipe, or into all of the memory."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise ValueError("it is a device or a pipe, no file")
+    if status.st_size > MOST_BYTES:
+        raise ValueError(f"the file has {status.st_size:,} bytes, at most {MOST_BYTES:,} are read")
+
+
+def _open(content: bytes) -> Image.Image:
+    """The picture behind its header; nothing is decoded yet."""
+    opened = Image.open(BytesIO(content), formats=FORMATS)
+    width, height = opened.size
+    if width * height > MOST_PIXELS:
+        raise Image.DecompressionBombError
+    return opened
 
 
 def _to_rgb(opened: Image.Image) -> Image.Image:
@@ -207,7 +237,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "the file is of no known picture format"
     if isinstance(error, Image.DecompressionBombError):
-        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; save it smaller"
+        return f"it has more than {MOST_PIXELS:,} pixels; save it smaller"
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, OSError) and error.strerror:

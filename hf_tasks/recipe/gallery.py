@@ -2,12 +2,12 @@
 
 import difflib
 import json
-import shutil
 from pathlib import Path
 
 import yaml
 
 from hf_tasks.errors import UserError
+from hf_tasks.files import write_text
 from hf_tasks.recipe.load import recipe_schema
 
 LAUNCHERS = "accelerate"
@@ -50,9 +50,9 @@ def copy_recipe(name: str, target: Path) -> Path:
     path = target / source.name if target.is_dir() or not target.suffix else target
     if path.exists():
         raise UserError(f"recipes: {path} exists already; name another file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, path)
-    task = yaml.safe_load(source.read_text(encoding="utf-8"))["task"]
+    text = source.read_text(encoding="utf-8")
+    write_text(path, text)
+    task = yaml.safe_load(text)["task"]
     write_schema(task, path.parent)
     return path
 
@@ -60,7 +60,7 @@ def copy_recipe(name: str, target: Path) -> Path:
 def write_schema(task: str, folder: Path) -> Path:
     """Write the schema that recipes of a task name in their first line."""
     path = folder / f"{task}.schema.json"
-    path.write_text(json.dumps(recipe_schema(task), indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(recipe_schema(task), indent=2) + "\n")
     return path
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -56,11 +57,12 @@ class RunPair:
 def print_comparison(pair: RunPair, console: Console) -> None:
     """Print all of it within 80 columns."""
     width = min(WIDTH, console.width)
-    recipe = Table("recipe", pair.first, pair.second, title_justify="left")
+    first, second = escape(pair.first), escape(pair.second)
+    recipe = Table("recipe", first, second, title_justify="left")
     for row in pair.recipe_differences:
         recipe.add_row(*(Text(text) for text in row))
     console.print(recipe if pair.recipe_differences else "The recipes say the same.", width=width)
-    figures = Table("figure", pair.first, pair.second, "difference", "95 % interval")
+    figures = Table("figure", first, second, "difference", "95 % interval")
     for name, found in pair.comparison.figures.items():
         texts = (figure(found.first), figure(found.second), _signed(found.second - found.first))
         figures.add_row(Text(name), *texts, f"{_signed(found.low)} to {_signed(found.high)}")

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from hf_tasks.contract import Finding
 from hf_tasks.workflow.checking import CheckReport
@@ -23,8 +23,8 @@ def findings_table(report: CheckReport) -> Table:
     table.add_column("the first", ratio=6, overflow="fold")
     for finding in report.findings:
         colour = COLOURS[finding.severity]
-        what = f"{escape(finding.kind)}\n[dim]{escape(finding.advice)}[/]"
-        first = escape("\n".join(finding.first(SHOWN_ROWS)))
+        what = Text.assemble(finding.kind, "\n", (finding.advice, "dim"))
+        first = Text("\n".join(finding.first(SHOWN_ROWS)))
         table.add_row(f"[{colour}]{finding.severity}[/]", what, str(finding.count), first)
     return table
 

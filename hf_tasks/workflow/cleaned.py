@@ -8,6 +8,7 @@ import yaml
 
 from hf_tasks.data.cleaning import places_without, write_rows
 from hf_tasks.errors import UserError
+from hf_tasks.files import write_text, written_aside
 from hf_tasks.recipe.document import dump_document
 from hf_tasks.workflow.checking import CheckReport, left_out, new_labels, with_sources
 
@@ -53,10 +54,10 @@ def write_cleaned(report: CheckReport, folder: Path) -> dict[str, tuple[int, int
     _write_csv(folder / "left_out.csv", ("section", "row", "reason", "found"), dropped)
     _write_csv(folder / "mended.csv", ("section", "row", "label"), mended)
     values = with_sources(yaml.safe_load(report.recipe.text), sources)
-    (folder / "recipe.yaml").write_text(dump_document(values), encoding="utf-8")
+    write_text(folder / "recipe.yaml", dump_document(values))
     return counts
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])

@@ -11,6 +11,7 @@ from hf_tasks.data.sources import Source
 from hf_tasks.errors import UserError
 from hf_tasks.recipe import Recipe, load_recipe
 from hf_tasks.workflow.folders import require_finished, require_writable
+from hf_tasks.workflow.opening import explained_model
 from hf_tasks.workflow.page import saved_history, write_run_report
 from hf_tasks.workflow.setup import add_callbacks, task_and_arguments, write_predictions
 
@@ -80,7 +81,9 @@ def _measure(
 ) -> tuple[Predictions, bool]:
     """What a saved model says of rows, and whether this process is the one that writes."""
     task, arguments = task_and_arguments(recipe)
-    model = task.load_model(Artifacts(run_folder).model)
+    folder = Artifacts(run_folder).model
+    with explained_model(folder):
+        model = task.load_model(folder)
     rows = task.prepare_rows(recipe.settings, source, model)
     trainer = task.build_trainer(recipe.settings, model, rows, arguments, trust_remote_code)
     add_callbacks(trainer, recipe, task, console)

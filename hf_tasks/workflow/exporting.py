@@ -19,6 +19,7 @@ from hf_tasks.recipe import Recipe, load_recipe
 from hf_tasks.recipe.sections import Export
 from hf_tasks.registry import load_task
 from hf_tasks.workflow.folders import require_exportable
+from hf_tasks.workflow.opening import explained_model
 
 
 def export_trained(
@@ -114,7 +115,9 @@ def export_saved(
     if "formats" not in section:
         raise UserError("export: name formats, such as `onnx torchscript`; the recipe of this run names none")
     task = load_task(recipe.task)
-    model = task.load_model(_checkpoint(artifacts, checkpoint))
+    chosen = _checkpoint(artifacts, checkpoint)
+    with explained_model(chosen):
+        model = task.load_model(chosen)
     splits = task.prepare(recipe.settings)
     export_trained(
         recipe,

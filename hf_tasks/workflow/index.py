@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from hf_tasks.artifacts import Artifacts, write_json
@@ -179,9 +180,12 @@ def open_index(folder: Path) -> Index:
     """
     if not (folder / FACTS_FILE).is_file():
         raise UserError(f"{folder}: no index; wanted a folder that `hf-tasks index` has written")
-    facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
-    entries = pq.read_table(folder / ENTRIES_FILE)
-    embeddings_ND = load_file(folder / EMBEDDINGS_FILE)[TENSOR]
+    try:
+        facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+        entries = pq.read_table(folder / ENTRIES_FILE)
+        embeddings_ND = load_file(folder / EMBEDDINGS_FILE)[TENSOR]
+    except (OSError, ValueError, LookupError, SafetensorError) as error:
+        raise UserError(f"{folder}: the index is damaged: {error}; write it anew") from error
     if len(entries) != len(embeddings_ND) or facts["entries"] != len(entries):
         raise UserError(f"{folder}: its files are of different writings; write the index anew")
     return Index(

@@ -22,6 +22,7 @@ from hf_tasks.files import written_aside
 from hf_tasks.recipe import load_recipe
 from hf_tasks.registry import load_task
 from hf_tasks.workflow.folders import require_finished, require_table_ending
+from hf_tasks.workflow.opening import explained_model
 
 Row = Mapping[str, Any]
 
@@ -87,8 +88,9 @@ def open_predictor(
             return task.exported_module(task.load_model(artifacts.model))
 
         exported = [open_export(artifacts.exports, with_format, build_model)]
-    answers = task.load_predictor(artifacts.model, *exported)(paths, batch_size=batch_size)
-    return paths, map(_with_names_in_utf8, answers)
+    with explained_model(artifacts.model):
+        predictor = task.load_predictor(artifacts.model, *exported)
+    return paths, map(_with_names_in_utf8, predictor(paths, batch_size=batch_size))
 
 
 def task_of_run(run_folder: Path) -> Task:
@@ -157,19 +159,21 @@ def _parquet_writer(path: Path) -> Iterator[Callable[[Row], None]]:
     """
     lines = path.with_name(f".{path.name}.jsonl")
     columns: dict[str, pa.DataType | None] = {}
-    with _jsonl_writer(lines) as write_line:
+    try:
+        with _jsonl_writer(lines) as write_line:
 
-        def write(row: Row) -> None:
-            for name, value in row.items():
-                columns[name] = pa.string() if isinstance(value, str) else columns.get(name)
-            write_line(row)
+            def write(row: Row) -> None:
+                for name, value in row.items():
+                    columns[name] = pa.string() if isinstance(value, str) else columns.get(name)
+                write_line(row)
 
-        yield write
-    texts = pa.schema([(name, kind) for name, kind in columns.items() if kind is not None])
-    options = pyarrow.json.ParseOptions(explicit_schema=texts)
-    with written_aside(path) as part:
-        pq.write_table(pyarrow.json.read_json(lines, parse_options=options).select(list(columns)), part)
-    lines.unlink()
+            yield write
+        texts = pa.schema([(name, kind) for name, kind in columns.items() if kind is not None])
+        options = pyarrow.json.ParseOptions(explicit_schema=texts)
+        with written_aside(path) as part:
+            pq.write_table(pyarrow.json.read_json(lines, parse_options=options).select(list(columns)), part)
+    finally:
+        lines.unlink(missing_ok=True)
 
 
 WRITERS = {".csv": _csv_writer, ".jsonl": _jsonl_writer, ".parquet": _parquet_writer}

@@ -19,12 +19,14 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.utils import CONFIG_NAME
 
 from hf_tasks.artifacts import Artifacts, write_json
 from hf_tasks.callbacks.checkpoints import (
     STATE_FILE,
     explained_full_disk,
     last_complete_checkpoint,
+    refused_pickles,
     remove_incomplete_checkpoints,
     settle_checkpoints,
     step_of,
@@ -38,7 +40,7 @@ from hf_tasks.callbacks.stopping import training_has_ended
 from hf_tasks.callbacks.trial import Trial, WatchTrial
 from hf_tasks.contract import Splits, Task
 from hf_tasks.errors import Interrupted, UserError
-from hf_tasks.files import write_text
+from hf_tasks.files import replace_folder, write_text, written_aside
 from hf_tasks.recipe import Recipe
 from hf_tasks.workflow.environment import describe_environment
 from hf_tasks.workflow.exporting import export_trained, require_exports, try_export
@@ -271,7 +273,8 @@ def _train(trainer: Trainer, checkpoint: Path | None, recipe: Recipe) -> dict[st
     ):
         _restore(trainer, start, resumed, keep_best=recipe.checkpoints.keep_best)
     else:
-        trained = trainer.train(resume_from_checkpoint=resumed)
+        with refused_pickles(resumed):
+            trained = trainer.train(resume_from_checkpoint=resumed)
         speed = _speed(trainer, seconds=trained.metrics["train_runtime"], first_epoch=start.epoch or 0.0)
     state = trainer.state
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
@@ -305,17 +308,29 @@ def _write_start(
 
 
 def _save_model(trainer: Trainer, folder: Path) -> None:
-    trainer.save_model(str(folder))
-    if trainer.args.process_index == 0:
-        # A pickle of ours has no place in a model that others load.
-        (folder / "training_args.bin").unlink(missing_ok=True)
+    aside = folder.with_name(f".{folder.name}.part")
+    is_first = trainer.args.process_index == 0
+    try:
+        with trainer.args.main_process_first(local=False):
+            if is_first:
+                shutil.rmtree(aside, ignore_errors=True)
+        trainer.save_model(str(aside))
+        trainer.accelerator.wait_for_everyone()
+        if is_first:
+            # A pickle of ours has no place in a model that others load.
+            (aside / "training_args.bin").unlink(missing_ok=True)
+            replace_folder(aside, folder)
+    finally:
+        if is_first:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _keep_fitted(model: PreTrainedModel, fitted: Mapping[str, Any], folder: Path) -> None:
     """Weights are on disk before anything is measured, so the config is written a second time."""
     if fitted:
         model.config.update(fitted)
-        model.config.save_pretrained(folder)
+        with written_aside(folder / CONFIG_NAME) as aside:
+            model.config.to_json_file(aside)
 
 
 def _speed(trainer: Trainer, *, seconds: float, first_epoch: float) -> dict[str, float]:

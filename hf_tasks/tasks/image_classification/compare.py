@@ -61,7 +61,7 @@ def find_pictures(settings: Settings) -> Callable[[str], Image.Image]:
     source, key = data.validation, "data.validation"
     if isinstance(source, float):
         source, key = data.train, "data.train"
-    rows = load_rows(source, key=key, image_column=data.columns.image)
+    rows = load_rows(source, key=key, image_column=data.columns.image, allow_outside=data.allow_outside)
     places = {path: place for place, path in enumerate(rows["path"])}
 
     def load_picture(path: str) -> Image.Image:

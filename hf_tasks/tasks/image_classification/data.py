@@ -102,7 +102,9 @@ def prepare_splits(settings: Settings) -> ClassificationSplits:
     data, is_multilabel = settings.data, settings.data.columns.labels is not None
     problems = Problems()
     skipped = list[dict[str, Any]]() if settings.on_bad_example == "skip" else None
-    read_part = partial(_read, columns=data.columns, problems=problems, skipped=skipped)
+    read_part = partial(
+        _read, columns=data.columns, problems=problems, skipped=skipped, allow_outside=data.allow_outside
+    )
     read = [read_part(data.train, key="data.train")]
     if not isinstance(data.validation, float):
         known = None if read[0] is None else read[0].memberships.class_names
@@ -134,6 +136,7 @@ def prepare_rows(
     is_multilabel: bool,
     key: str = "data",
     skips: bool = False,
+    allow_outside: bool = False,
 ) -> datasets.Dataset:
     """Rows of another source, labelled with the classes of a model that is trained already.
 
@@ -144,6 +147,7 @@ def prepare_rows(
         is_multilabel: whether the model is for several classes per picture.
         key: recipe section of the source, for messages.
         skips: leave out rows that cannot be used.
+        allow_outside: take pictures that lie outside the folder that the source names.
 
     Returns:
         Rows with the columns that ClassificationSplits describes.
@@ -156,7 +160,15 @@ def prepare_rows(
         raise DataError(f"data.columns: the model was trained with `{wanted}`; name the column as `{wanted}`")
     problems = Problems()
     skipped = list[dict[str, Any]]() if skips else None
-    part = _read(source, columns, key=key, problems=problems, skipped=skipped, class_names=class_names)
+    part = _read(
+        source,
+        columns,
+        key=key,
+        problems=problems,
+        skipped=skipped,
+        allow_outside=allow_outside,
+        class_names=class_names,
+    )
     _note_unknown([] if part is None else [part], class_names, problems)
     problems.raise_all()
     assert part is not None
@@ -170,6 +182,7 @@ def _read(
     key: str,
     problems: Problems,
     skipped: list[dict[str, Any]] | None,
+    allow_outside: bool,
     class_names: Sequence[str] | None = None,
 ) -> _Part | None:
     """The rows of a source with classes and sizes; None where its problems leave no rows or classes.
@@ -179,7 +192,7 @@ def _read(
     """
     where, part = f"{key} ({source_name(source)})", None
     with problems.noted():
-        rows = load_rows(source, key=key, image_column=columns.image)
+        rows = load_rows(source, key=key, image_column=columns.image, allow_outside=allow_outside)
         if skipped is not None:
             column = _label_column(source, columns)
             reasons = unusable_labels(rows, columns.labels or [], column, class_names, where=where)

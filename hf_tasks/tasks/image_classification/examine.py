@@ -20,11 +20,17 @@ from hf_tasks.tasks.image_classification.settings import Columns, Settings
 
 def examine(settings: Settings, everything: bool, seed: int) -> Examination:
     """Look at all labels, and at the pictures of a sample that holds each class, or of all rows."""
-    columns, findings = settings.data.columns, list[Finding]()
+    data, findings = settings.data, list[Finding]()
+    columns = data.columns
     seen, unfit = ExaminedPictures(everything, seed), list[FoundRow]()
     for section, source in _sections(settings).items():
         try:
-            loaded = load_rows(source, key=f"data.{section}", image_column=columns.image)
+            loaded = load_rows(
+                source,
+                key=f"data.{section}",
+                image_column=columns.image,
+                allow_outside=data.allow_outside,
+            )
             where = f"data.{section} ({source_name(source)})"
             labels_N, reasons = _labels(loaded, source, columns, where=where)
         except DataError as error:

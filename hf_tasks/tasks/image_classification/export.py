@@ -16,6 +16,7 @@ from transformers import TimmWrapperForImageClassification, TimmWrapperImageProc
 
 from hf_tasks.contract import Arrays, Decisions, ExportPlan, Pictures, PictureSteps
 from hf_tasks.errors import ExportError
+from hf_tasks.files import write_text
 from hf_tasks.images.dataset import IMAGE_COLUMN
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.images.steps import picture_steps
@@ -132,4 +133,4 @@ def _save_beside(model: TimmWrapperForImageClassification, folder: Path) -> None
     model.config.save_pretrained(folder)
     file = folder / "config.json"
     values = {**json.loads(file.read_text("utf-8")), "id2label": model.config.id2label}
-    file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_text(file, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

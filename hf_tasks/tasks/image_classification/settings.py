@@ -31,6 +31,10 @@ class Data(Section):
         0.2, description="A source, or the fraction to split off train, stratified."
     )
     columns: Columns = Columns()
+    allow_outside: bool = Field(
+        False,
+        description="Take pictures whose paths or links lead out of the folder that their source names.",
+    )
     split_seed: int = Field(0, ge=0, description="Seed of the split; kept apart from training.seed.")
 
 

@@ -101,6 +101,7 @@ def rows_for(
         is_multilabel=is_multilabel,
         key="data.validation" if source is None else "data",
         skips=source is None and settings.on_bad_example == "skip",
+        allow_outside=settings.data.allow_outside,
     )
     return ClassificationSplits(None, rows, class_names, is_multilabel, {})
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
@@ -22,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import is_peft_available
 
-from hf_tasks.errors import ModelError
+from hf_tasks.errors import ModelError, is_of_pickle
 from hf_tasks.tasks.language_model.settings import FromScratch, Generation, Lora, Model
 
 END, PADDING, MASK = "<|endoftext|>", "<|padding|>", "<|mask|>"
@@ -61,13 +63,11 @@ def open_model(settings: Model, *, is_causal: bool) -> LanguageModel | None:
         name = str(Path(name) / "model")
     auto = AutoModelForCausalLM if is_causal else AutoModelForMaskedLM
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        model = auto.from_pretrained(name)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(
-            f"model.name: cannot open '{settings.name}': {' '.join(str(error).split())}; wanted a "
-            f"{'causal' if is_causal else 'masked'} language model of transformers, by Hub name or folder"
-        ) from error
+        # Said outright: without it transformers asks whoever sits at the terminal.
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        model = auto.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError, UnpicklingError) as error:
+        raise _refusal(settings.name, error, is_causal=is_causal) from error
     if not is_causal and tokenizer.mask_token_id is None:
         raise ModelError(f"objective: masked, and the tokenizer of '{settings.name}' has no mask token")
     _require_padding(tokenizer)
@@ -77,6 +77,20 @@ def open_model(settings: Model, *, is_causal: bool) -> LanguageModel | None:
         raise ModelError(f"model.block_size: {block_size} tokens, and the model reads at most {limit}")
     tokenizer.model_max_length = block_size
     return LanguageModel(model, tokenizer, block_size, is_causal)
+
+
+def _refusal(name: str, error: Exception, *, is_causal: bool) -> ModelError:
+    if is_of_pickle(error):
+        return ModelError(f"model.name: the weights of '{name}' hold pickled objects, which are never loaded")
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            f"model.name: '{name}' brings code of its own, which is never run; "
+            "take a model whose architecture transformers has"
+        )
+    return ModelError(
+        f"model.name: cannot open '{name}': {' '.join(str(error).split())}; wanted a "
+        f"{'causal' if is_causal else 'masked'} language model of transformers, by Hub name or folder"
+    )
 
 
 def build_from_scratch(sizes: FromScratch, documents: Iterable[str], *, is_causal: bool) -> LanguageModel:
@@ -123,10 +137,11 @@ def load_language_model(folder: Path) -> LanguageModel:
         ModelError: the folder holds no language model.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        config = AutoConfig.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         is_causal = not any(name.endswith("MaskedLM") for name in config.architectures or ())
-        model = (AutoModelForCausalLM if is_causal else AutoModelForMaskedLM).from_pretrained(folder)
+        auto = AutoModelForCausalLM if is_causal else AutoModelForMaskedLM
+        model = auto.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder}: cannot open the language model: {error}") from error
     return LanguageModel(model, tokenizer, min(tokenizer.model_max_length, _positions(model)), is_causal)

@@ -151,7 +151,9 @@ def _inspect(
         # A class folder's name is its label, whatever the column is called in a table beside it.
         column = "label" if isinstance(source, FolderSource) else columns.label
         with problems.noted():
-            rows = load_rows(source, key=key, image_column=columns.image)
+            rows = load_rows(
+                source, key=key, image_column=columns.image, allow_outside=settings.data.allow_outside
+            )
             if settings.on_bad_example == "skip":
                 reasons = unusable_labels(rows, [], column, where=where)
                 section = key.removeprefix("data.")

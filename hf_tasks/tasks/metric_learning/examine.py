@@ -18,11 +18,17 @@ from hf_tasks.tasks.metric_learning.settings import Settings
 
 def examine(settings: Settings, everything: bool, seed: int) -> Examination:
     """Look at all labels, and at the pictures of a sample that holds each class, or of all rows."""
-    columns, findings = settings.data.columns, list[Finding]()
+    data, findings = settings.data, list[Finding]()
+    columns = data.columns
     seen = ExaminedPictures(everything, seed)
     for section, source in _sections(settings).items():
         try:
-            loaded = load_rows(source, key=f"data.{section}", image_column=columns.image)
+            loaded = load_rows(
+                source,
+                key=f"data.{section}",
+                image_column=columns.image,
+                allow_outside=data.allow_outside,
+            )
             column = "label" if isinstance(source, FolderSource) else columns.label
             texts = label_texts(loaded, column, where=f"data.{section} ({source_name(source)})")
         except DataError as error:

@@ -41,6 +41,10 @@ class Data(Section):
         "without them serving as both.",
     )
     columns: Columns = Columns()
+    allow_outside: bool = Field(
+        False,
+        description="Take pictures whose paths or links lead out of the folder that their source names.",
+    )
 
     @model_validator(mode="after")
     def _queries_have_a_gallery(self) -> "Data":

@@ -19,8 +19,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 
 from hf_tasks.errors import ModelError
+from hf_tasks.files import write_text
 from hf_tasks.tasks.siamese.adapters import load_adapters, save_adapters
 from hf_tasks.tasks.siamese.head import DifferenceHead
+from hf_tasks.tasks.siamese.opening import open_sentence_transformer
 from hf_tasks.tasks.siamese.settings import Model, Static
 
 if TYPE_CHECKING:
@@ -79,13 +81,7 @@ def open_encoder(model: Model) -> SentenceTransformer | None:
     name = model.name
     if (Path(name) / "model").is_dir() and (Path(name) / "recipe.yaml").is_file():
         name = str(Path(name) / "model")
-    try:
-        encoder = SentenceTransformer(name, device="cpu")
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(
-            f"model.name: cannot open '{model.name}': {' '.join(str(error).split())}; wanted a name on the "
-            "Hub or the folder of a sentence-transformers or transformers model"
-        ) from error
+    encoder = open_sentence_transformer(name, key="model.name")
     _require_padding(encoder)
     if model.max_length is not None:
         encoder.max_seq_length = _fitting_length(encoder, model.max_length)
@@ -143,7 +139,7 @@ def save_pair_model(model: PairModel, folder: Path) -> None:
         "threshold": model.threshold,
         "columns": dict(model.columns),
     }
-    (folder / PAIRS_FILE).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(folder / PAIRS_FILE, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     if model.head is not None:
         save_file(model.head.state_dict(), folder / HEAD_FILE)
 
@@ -153,7 +149,7 @@ def load_weights(model: PairModel, folder: Path) -> None:
     if model.adapters is not None:
         load_adapters(model.adapters, folder)
     else:
-        saved = SentenceTransformer(str(folder), device="cpu")
+        saved = open_sentence_transformer(str(folder), key="model")
         model.encoder.load_state_dict(saved.state_dict())
     if model.head is not None:
         model.head.load_state_dict(load_file(folder / HEAD_FILE))
@@ -169,7 +165,7 @@ def load_pair_model(folder: Path) -> PairModel:
     if not (folder / PAIRS_FILE).is_file():
         raise ModelError(f"{folder}: no {PAIRS_FILE} here; wanted the model folder of a siamese run")
     facts = json.loads((folder / PAIRS_FILE).read_text(encoding="utf-8"))
-    encoder = SentenceTransformer(str(folder), device="cpu")
+    encoder = open_sentence_transformer(str(folder), key="model")
     head = None
     if facts["score"] == "difference-head":
         head = build_head(encoder)
