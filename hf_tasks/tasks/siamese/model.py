@@ -82,7 +82,7 @@ def open_encoder(model: Model) -> SentenceTransformer | None:
     if (Path(name) / "model").is_dir() and (Path(name) / "recipe.yaml").is_file():
         name = str(Path(name) / "model")
     encoder = open_sentence_transformer(name, key="model.name")
-    _require_padding(encoder)
+    _set_padding(encoder)
     if model.max_length is not None:
         encoder.max_seq_length = _fitting_length(encoder, model.max_length)
     return encoder
@@ -196,10 +196,18 @@ def _rarities(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
     return torch.from_numpy(np.log((len(texts) + 1) / counts_V)).float()
 
 
-def _require_padding(encoder: SentenceTransformer) -> None:
-    """Decoders such as GPT-2 have no padding token; their end token serves, as pooling leaves padding out."""
+def _set_padding(encoder: SentenceTransformer) -> None:
+    """Have texts padded where padding changes nothing: behind them, and with a token that pooling leaves out.
+
+    Decoders such as GPT-2 have no padding token; their end token serves. In front of a text, padding would
+    move the text to other positions, and its embedding would follow the longest text of its batch.
+    """
     tokenizer = encoder.tokenizer
-    if isinstance(tokenizer, Tokenizer) or tokenizer.pad_token is not None:
+    if isinstance(tokenizer, Tokenizer):
+        return
+    # Of what a tokenizer is made with, only what was named is saved.
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "right"
+    if tokenizer.pad_token is not None:
         return
     if tokenizer.eos_token is None:
         raise ModelError(
