@@ -34,4 +34,4 @@ def test_a_resumed_epoch_goes_on_in_its_own_order(tmp_path, processes, accumulat
         left.set_epoch(1)
         seen |= {row for rows in left for row in rows.tolist()}
 
-    assert seen == set(epoch_order(ROWS, seed=5, epoch=1)[accumulated * processes * BATCH :])
+    assert seen == set(list(epoch_order(ROWS, seed=5, epoch=1))[accumulated * processes * BATCH :])

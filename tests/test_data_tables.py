@@ -10,6 +10,7 @@ from datasets import Image
 
 from hf_tasks.data.load import load_rows
 from hf_tasks.data.sources import TableSource
+from hf_tasks.data.tables import BATCH_ROWS
 from hf_tasks.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -117,6 +118,19 @@ def test_jsonl_columns_of_texts_and_lists_are_refused(tmp_path, mixed):
 
     assert "column 'tags': " in refusal(path)
     assert "wanted all texts or all lists of texts in a column" in refusal(path)
+
+
+def test_jsonl_keys_that_come_after_many_rows_are_columns_too(tmp_path):
+    first = ['{"image_path": "a", "note": null, "tags": []}'] * (BATCH_ROWS + 1)
+    path = written_lines(
+        tmp_path / "a.jsonl", *first, '{"image_path": "b", "note": "x", "tags": ["y"], "z": 1}'
+    )
+
+    rows = load(path)
+
+    assert len(rows) == len(first) + 1
+    assert {name: rows[0][name] for name in ("note", "tags", "z")} == {"note": None, "tags": [], "z": None}
+    assert {name: rows[-1][name] for name in ("note", "tags", "z")} == {"note": "x", "tags": ["y"], "z": "1"}
 
 
 def test_jsonl_columns_that_change_after_many_rows_are_refused(tmp_path):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from itertools import pairwise
 
+import datasets
 import numpy as np
 import pyarrow.csv
 import pytest
@@ -29,6 +30,7 @@ from hf_tasks.tasks.language_model.blocks import CausalBlocks, document_numbers,
 from hf_tasks.tasks.language_model.data import prepare_splits
 from hf_tasks.tasks.language_model.model import load_language_model
 from hf_tasks.tasks.language_model.settings import Settings
+from hf_tasks.tasks.language_model.task import _tokenizer_documents
 from hf_tasks.tasks.siamese.model import open_encoder
 from hf_tasks.tasks.siamese.settings import Model
 from hf_tasks.workflow.prediction import predict_files
@@ -247,6 +249,15 @@ def test_a_split_keeps_equal_documents_on_one_side(tmp_path, monkeypatch):
     train, validation = set(splits.train["text"][:]), set(splits.validation["text"][:])
     assert train.isdisjoint(validation)
     assert len(validation) == pytest.approx(30, abs=12)
+
+
+def test_much_text_gives_an_even_part_of_it_to_the_tokenizer(monkeypatch):
+    documents = datasets.Dataset.from_dict({"text": [f"document {row:4}" for row in range(100)]})
+    monkeypatch.setattr("hf_tasks.tasks.language_model.task.TOKENIZER_BYTES", documents.data.nbytes / 10)
+
+    learnt_from = list(_tokenizer_documents(documents))
+
+    assert learnt_from == documents["text"][::10]
 
 
 def test_the_page_shows_what_the_model_writes_and_what_surprises_it(causal_run):

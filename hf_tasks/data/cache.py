@@ -31,9 +31,14 @@ def memory_mapped(
 def cache_path(identity: Iterable[str | None], *, suffix: str) -> Path:
     """The file that holds what has this identity, whether it is there or not; its folder is made."""
     name = hashlib.sha256(json.dumps([CACHE_VERSION, *identity]).encode()).hexdigest()
+    return cache_folder() / f"{name}{suffix}"
+
+
+def cache_folder() -> Path:
+    """Where all cached files lie; it is made."""
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_tasks"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}{suffix}"
+    return folder
 
 
 def content_hash(path: Path) -> str:

@@ -63,22 +63,39 @@ def table_features(schema: pa.Schema, path: Path, key: str) -> datasets.Features
 
 
 def _read_jsonl(path: Path, encoding: str, key: str) -> Table:
-    """The whole file as compact Arrow columns: a type is known only when all its rows are."""
+    """The file is gone through twice: the type of a column is known only when all its rows are."""
+    schema: pa.Schema | None = None
+    for table in _json_tables(path, encoding, key):
+        known = [] if schema is None else [schema]
+        try:
+            schema = pa.unify_schemas([*known, table.schema], promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise _mixed_types(path, key, str(error)) from None
+    if schema is None:
+        raise DataError(f"{key}.table: {path} is empty; wanted a line for each row")
+    return schema, _of_schema(_json_tables(path, encoding, key), schema)
+
+
+def _of_schema(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Batches with all columns, whichever of them each table has."""
+    for table in tables:
+        whole = pa.concat_tables([schema.empty_table(), table], promote_options="permissive")
+        yield from whole.combine_chunks().to_batches()
+
+
+def _json_tables(path: Path, encoding: str, key: str) -> Iterator[pa.Table]:
+    """Some rows at a time, each with the columns and types that they need.
+
+    Raises:
+        DataError: when the file has been read, lines that are no objects; at once, columns of mixed types.
+    """
     broken = Findings(f"{key}.table: lines of {path} that are not a JSON object", "mend or remove them")
-    tables = []
     with open_text(path, encoding, key) as file:
         records = _json_records(file, broken)
         while chunk := list(islice(records, BATCH_ROWS)):
-            tables.append(_text_table(chunk, path, key))
+            yield _text_table(chunk, path, key)
     if broken.count:
         raise DataError(str(broken))
-    if not tables:
-        raise DataError(f"{key}.table: {path} is empty; wanted a line for each row")
-    try:
-        table = pa.concat_tables(tables, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise _mixed_types(path, key, str(error)) from None
-    return table.schema, iter(table.to_batches(max_chunksize=BATCH_ROWS))
 
 
 def _json_records(file: TextIO, broken: Findings) -> Iterator[dict[str, Any]]:

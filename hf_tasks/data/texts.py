@@ -18,6 +18,7 @@ from hf_tasks.data.tables import read_table, table_features
 from hf_tasks.errors import DataError
 
 SHOWN_CHARACTERS = 60
+ROWS_AT_ONCE = 1000
 
 
 def load_text_rows(source: TableSource | TextTable | HubSource, *, key: str = "data") -> datasets.Dataset:
@@ -107,11 +108,14 @@ def require_texts(rows: datasets.Dataset, columns: Mapping[str, str], *, where: 
 
 def blank_rows(rows: datasets.Dataset, column: str) -> list[int]:
     """Indices of the rows whose text is missing or white space alone."""
-    is_blank = [
-        pc.fill_null(pc.equal(pc.utf8_trim_whitespace(chunk), ""), True).to_numpy(zero_copy_only=False)
-        for chunk in arrow_column(rows, column).chunks
-    ]
-    return np.flatnonzero(np.concatenate(is_blank)).tolist()
+    blank: list[int] = []
+    start = 0
+    for batch in rows.select_columns([column]).with_format("arrow").iter(ROWS_AT_ONCE):
+        trimmed = pc.utf8_trim_whitespace(batch.column(column))
+        is_blank = pc.fill_null(pc.equal(trimmed, ""), True).to_numpy()
+        blank += (np.flatnonzero(is_blank) + start).tolist()
+        start += len(batch)
+    return blank
 
 
 def arrow_column(rows: datasets.Dataset, column: str) -> pa.ChunkedArray:

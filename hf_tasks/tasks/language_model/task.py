@@ -1,8 +1,9 @@
 """Language modelling as a value: the functions that a run calls, in the order it calls them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from math import ceil
 from typing import Any
 
 import datasets
@@ -32,6 +33,9 @@ from hf_tasks.tasks.language_model.model import (
 )
 from hf_tasks.tasks.language_model.settings import Settings
 from hf_tasks.tasks.language_model.trainer import Blocks, LanguageModelTrainer
+
+# Learning a tokenizer keeps every word in memory, and more text than this hardly changes the tokens.
+TOKENIZER_BYTES = 100_000_000
 
 
 def training_defaults(settings: Settings) -> Mapping[str, Any]:
@@ -63,7 +67,9 @@ def build_model(settings: Settings, opened: LanguageModel | None, splits: Docume
         assert settings.model.from_scratch is not None
         assert splits.train is not None
         opened = build_from_scratch(
-            settings.model.from_scratch, documents_of(splits.train), is_causal=settings.objective == "causal"
+            settings.model.from_scratch,
+            _tokenizer_documents(splits.train),
+            is_causal=settings.objective == "causal",
         )
     if opened.is_causal:
         set_generation(opened, settings.generation)
@@ -133,6 +139,12 @@ def _bytes_of(blocks: Blocks, texts: Sequence[str], loaded: LanguageModel) -> np
     boundary = loaded.tokenizer.decode([loaded.boundary])
     bytes_N = np.array([len(text.replace(boundary, "\n").encode()) for text in texts], np.float64)
     return bytes_N * (blocks.text_bytes / bytes_N.sum())
+
+
+def _tokenizer_documents(documents: datasets.Dataset) -> Iterator[str]:
+    """Documents to learn tokens from: all, or of much text one in so many, evenly."""
+    text_bytes = documents.data.nbytes * len(documents) / documents.data.num_rows
+    return islice(documents_of(documents), 0, None, ceil(text_bytes / TOKENIZER_BYTES))
 
 
 def _blocks(
