@@ -391,8 +391,11 @@ class Indexing:
     """What an entry is known by, and its column: `path`, or `text`."""
     file_suffixes: frozenset[str]
     """Endings of the files that are looked for in a folder."""
-    load_embedder: Callable[[Path], Predictor]
-    """(model folder) -> what gives a row an example: `path` (its file), entry, unit `embedding`, `error`."""
+    load_embedder: Callable[..., Predictor]
+    """(model folder[, encoding=]) -> what gives a row an example.
+
+    It holds `path` (its file), the entry, unit `embedding`, `error`; an encoding is for files of texts.
+    """
     load_cutoff: Callable[[Path], float | None]
     """(model folder) -> 1 - cosine beyond which nothing is near enough; None where the model has no such."""
 
@@ -428,7 +431,10 @@ class Task:
     compute_predictions: Callable[[Any, Any], Predictions]
     """(trainer, splits) -> metrics and table of the validation rows."""
     load_predictor: Callable[..., Predictor]
-    """(model folder[, network]) -> a predictor for new files; a given network answers for the saved one."""
+    """(model folder[, network][, encoding=]) -> a predictor for new files.
+
+    A given network answers for the saved one; an encoding is for files of texts.
+    """
     class_figures: Callable[[Any], Mapping[str, Mapping[str, float | None]]] = lambda trainer: {}
     """(trainer) -> figures of its latest evaluation by class name; empty for tasks without classes."""
     prepare_pictures: Callable[[Any, Any, Any, ProgressBar], Mapping[str, Packed]] | None = None

@@ -17,7 +17,7 @@ from hf_tasks import workflow
 from hf_tasks.cli import app
 from hf_tasks.errors import UserError
 from hf_tasks.recipe import load_recipe
-from hf_tasks.workflow.index import add_to_index, open_index, remove_from_index, search_index
+from hf_tasks.workflow.index import add_to_index, open_for_search, open_index, remove_from_index, search_index
 
 RECIPE = """\
 task: metric-learning
@@ -68,7 +68,9 @@ def test_an_index_holds_paths_classes_and_unit_vectors(folder, shelf):
 
 
 def test_a_picture_of_the_index_finds_itself_first(folder, shelf, tmp_path):
-    done = search_index(shelf, [folder / "train"], tmp_path / "out.csv", count=3, batch_size=5)
+    done = search_index(
+        open_for_search(shelf), [folder / "train"], tmp_path / "out.csv", count=3, batch_size=5
+    )
 
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -121,7 +123,7 @@ def test_an_index_of_another_model_is_refused(folder, shelf, tmp_path):
     save_file(tensors, other / "model/model.safetensors", {"format": "pt"})
 
     with pytest.raises(UserError, match="made by another model"):
-        search_index(shelf, [folder / "more"], tmp_path / "x.csv", count=1, batch_size=5, run_folder=other)
+        open_for_search(shelf, other)
     with pytest.raises(UserError, match="made by another model"):
         add_to_index(shelf, other, [folder / "more"], batch_size=5)
 
@@ -129,9 +131,8 @@ def test_an_index_of_another_model_is_refused(folder, shelf, tmp_path):
 def test_a_run_that_moved_can_be_named(folder, shelf, tmp_path):
     moved = shutil.copytree(folder / "run", tmp_path / "elsewhere")
 
-    done = search_index(
-        shelf, [folder / "more"], tmp_path / "x.csv", count=99, batch_size=5, run_folder=moved
-    )
+    index = open_for_search(shelf, moved)
+    done = search_index(index, [folder / "more"], tmp_path / "x.csv", count=99, batch_size=5)
 
     assert done == (4, 0)
 
@@ -181,7 +182,7 @@ def test_what_is_no_index_is_told(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
 
     with pytest.raises(UserError, match="no index; wanted a folder that `hf-tasks index` has written"):
-        search_index(tmp_path, [folder / "more"], tmp_path / "x.csv", count=1, batch_size=5)
+        open_for_search(tmp_path)
     with pytest.raises(UserError, match="is there and is no index"):
         add_to_index(tmp_path, folder / "run", [folder / "more"], batch_size=5)
 

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
+from typer.testing import CliRunner
 
 from hf_tasks import workflow
+from hf_tasks.cli import app
 from hf_tasks.errors import DataError, UserError
 from hf_tasks.recipe import load_recipe
-from hf_tasks.workflow.index import add_to_index, open_index, remove_from_index, search_index
+from hf_tasks.workflow.index import add_to_index, open_for_search, open_index, remove_from_index, search_index
+from hf_tasks.workflow.prediction import predict_files
 
 RECIPE = """\
 task: siamese
@@ -69,7 +72,8 @@ def test_an_index_of_texts_holds_what_sentence_transformers_gives_and_the_models
 def test_neighbours_of_lines_are_those_of_a_whole_sort(folder, tmp_path):
     (tmp_path / "new.txt").write_text("the red pear\n\n赤い 李\n", encoding="utf-8")
 
-    done = search_index(folder / "shelf", [tmp_path / "new.txt"], tmp_path / "x.csv", count=9, batch_size=1)
+    index = open_for_search(folder / "shelf")
+    done = search_index(index, [tmp_path / "new.txt"], tmp_path / "x.csv", count=9, batch_size=1)
 
     encoder = SentenceTransformer(str(folder / "run/model"), device="cpu")
     queries = ["the red pear", "赤い 李"]
@@ -93,6 +97,43 @@ def test_both_columns_of_a_table_of_pairs_are_read_and_empty_texts_told(folder, 
     assert added == 3
     assert open_index(tmp_path / "shelf").entries == ("one", "two", "three")
     assert [row["error"] for row in broken] == [f"{tmp_path / 'more.csv'}: row 2: the text is missing"]
+
+
+@pytest.mark.parametrize("encoding", ["cp1251", "utf-16"])
+def test_texts_of_another_encoding_are_indexed_searched_scored_and_measured(folder, tmp_path, encoding):
+    pairs = "question;answer;label\nжёлтый день;юный лён;0\nжёлтый день;день, и жёлтый;1\n"
+    for name, code in (("plain", "utf-8"), ("other", encoding)):
+        (tmp_path / f"{name}.csv").write_text(pairs, encoding=code)
+        (tmp_path / f"{name}.txt").write_text("лён\n", encoding=code)
+
+    def answers(name, *options):
+        table, shelf = tmp_path / f"{name}.csv", tmp_path / f"shelf-{name}"
+        said("index", folder / "run", table, "--out", shelf, *options)
+        said("search", shelf, tmp_path / f"{name}.txt", "--out", tmp_path / "s.jsonl", *options)
+        said("predict", folder / "run", table, "--out", tmp_path / "p.jsonl", *options)
+        said("evaluate", folder / "run", "--data", table, "--out", tmp_path / name, *options)
+        rows = [
+            json.loads(line)
+            for file in ("s.jsonl", "p.jsonl")
+            for line in (tmp_path / file).read_text(encoding="utf-8").splitlines()
+        ]
+        figures = json.loads((tmp_path / name / "metrics.json").read_text())["average_precision"]
+        return [{**row, "path": None, "table": None} for row in rows], figures
+
+    assert answers("other", "--encoding", encoding) == answers("plain")
+
+
+def test_another_encoding_that_is_not_named_is_told(folder, tmp_path):
+    (tmp_path / "a.csv").write_text("question;answer\nлён;день\n", encoding="cp1251")
+
+    with pytest.raises(DataError, match=r"a\.csv is not utf-8: .* name the encoding .*cp1251"):
+        predict_files(folder / "run", [tmp_path / "a.csv"], tmp_path / "x.csv", batch_size=8)
+
+
+def said(*words):
+    done = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
 
 
 def test_texts_are_removed_by_themselves_and_by_the_folder_of_their_file(folder, tmp_path):
@@ -122,5 +163,5 @@ def test_another_threshold_is_another_model(folder, tmp_path):
     facts.write_text(kept.replace('"threshold": ', '"threshold": 0'))
 
     with pytest.raises(UserError, match="made by another model"):
-        search_index(folder / "shelf", [folder / "texts.csv"], tmp_path / "x.csv", count=1, batch_size=8)
+        open_for_search(folder / "shelf")
     facts.write_text(kept)

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hf_tasks import workflow
 from hf_tasks.artifacts import Artifacts
 from hf_tasks.data.documents import load_documents
-from hf_tasks.data.sources import TextFile
+from hf_tasks.data.sources import TableSource, TextFile
 from hf_tasks.errors import ModelError
 from hf_tasks.recipe import load_recipe
 from hf_tasks.report.page import figure
@@ -180,6 +180,26 @@ def test_predict_continues_each_prompt_the_same_way_twice(causal_run, tmp_path):
     assert texts[0] == texts[1]
     assert [row["prompt"] for row in rows][:2] == ["the 9th day", "hours of"]
     assert all(row["error"] is None for row in rows)
+
+
+def test_prompts_and_held_out_text_of_another_encoding_are_read(home, causal_run, tmp_path):
+    text = (home / "test.txt").read_text()
+    (tmp_path / "prompts.txt").write_text("день\n", encoding="utf-16")
+    (tmp_path / "held_out.txt").write_text(text, encoding="utf-16")
+
+    predict_files(
+        causal_run.folder, [tmp_path / "prompts.txt"], tmp_path / "x.jsonl", batch_size=1, encoding="utf-16"
+    )
+    again = workflow.evaluate(
+        causal_run.folder,
+        TableSource(table=str(tmp_path / "held_out.txt"), encoding="utf-16"),
+        out=tmp_path / "again",
+        console=QUIET,
+    )
+
+    bits = [json.loads(run.metrics.read_text())["bits_per_byte"] for run in (causal_run, again)]
+    assert json.loads((tmp_path / "x.jsonl").read_text())["prompt"] == "день"
+    assert bits[0] == pytest.approx(bits[1], rel=1e-6)
 
 
 def test_a_masked_model_continues_no_text(masked_run, tmp_path):

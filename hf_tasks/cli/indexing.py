@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from hf_tasks.cli.options import Encoding
 from hf_tasks.cli.screen import say
 from hf_tasks.errors import UserError
 
@@ -23,6 +24,7 @@ def index(
         typer.Option(help="Path, text or class to take out first; may be given several times."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Inputs per step.")] = 32,
+    encoding: Encoding = None,
 ) -> None:
     """Keep the embeddings of a gallery, tied to the model that made them."""
     from hf_tasks.workflow.index import add_to_index, remove_from_index
@@ -32,7 +34,7 @@ def index(
     if not gallery and not remove:
         raise UserError("index: nothing to do; name a gallery to add, or something to --remove")
     if gallery:
-        added, broken = add_to_index(out, run, gallery, batch_size=batch_size)
+        added, broken = add_to_index(out, run, gallery, batch_size=batch_size, encoding=encoding)
         say(f"{added} added: {out}")
         if broken:
             first = broken[0]["error"]
@@ -51,12 +53,19 @@ def search(
     faiss: Annotated[
         bool, typer.Option("--faiss", help="Faster in large indexes, not exact; says how near it comes.")
     ] = False,
+    encoding: Encoding = None,
 ) -> None:
     """Look pictures or texts up in an index, one row each; exit code 2 if some could not be read."""
-    from hf_tasks.workflow.index import search_index
+    from hf_tasks.workflow.index import open_for_search, search_index
 
     done, broken = search_index(
-        folder, inputs, out, count=k, batch_size=batch_size, run_folder=run, use_faiss=faiss
+        open_for_search(folder, run),
+        inputs,
+        out,
+        count=k,
+        batch_size=batch_size,
+        use_faiss=faiss,
+        encoding=encoding,
     )
     say(f"{done} searched: {out}")
     if broken:

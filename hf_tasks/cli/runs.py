@@ -1,27 +1,28 @@
 """Commands that take a finished run: evaluate, report, compare, predict, export, push."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_tasks.cli.options import RunFolder, TrustRemoteCode
+from hf_tasks.cli.options import Encoding, RunFolder, TrustRemoteCode
 from hf_tasks.cli.screen import console, say, show_metrics
 from hf_tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from hf_tasks.data.sources import FolderSource, TableSource
 
 
 def evaluate(
     run: RunFolder,
     data: Annotated[
         Path | None,
-        typer.Option(help="Table or folder of classes to measure on; left out: the recipe's validation."),
+        typer.Option(help="Table, text file or folder of classes; left out: the recipe's validation."),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder that picture paths in the table start from.")
     ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Of a csv, tsv or jsonl table; left out: utf-8.")
-    ] = None,
+    encoding: Encoding = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the figures; left out: RUN/evaluation.")
     ] = None,
@@ -29,27 +30,36 @@ def evaluate(
 ) -> None:
     """Measure a finished run again, on its validation rows or on other data."""
     from hf_tasks import workflow
-    from hf_tasks.data.sources import FolderSource, TableSource
     from hf_tasks.workflow.folders import require_finished, require_inputs
 
     require_finished(run)
     require_inputs([] if data is None else [data])
-    is_table = data is not None and not data.is_dir()
-    if images is not None and not is_table:
-        raise UserError("--images: only a table given by --data has picture paths to start from there")
-    if encoding is not None and not is_table:
-        raise UserError("--encoding: only a table given by --data is text")
-    source: FolderSource | TableSource | None = None
-    if data is not None and data.is_dir():
-        source = FolderSource(folder=str(data))
-    elif data is not None:
-        folder = None if images is None else str(images)
-        source = TableSource(table=str(data), images=folder, encoding=encoding or "utf-8")
     artifacts = workflow.evaluate(
-        run, source, out=out or run / "evaluation", trust_remote_code=trust_remote_code, console=console
+        run,
+        _source(data, images, encoding),
+        out=out or run / "evaluation",
+        trust_remote_code=trust_remote_code,
+        console=console,
     )
     show_metrics(artifacts.metrics)
     say(f"results: {artifacts.folder}  (metrics.json predictions.csv)")
+
+
+def _source(
+    data: Path | None, images: Path | None, encoding: str | None
+) -> "FolderSource | TableSource | None":
+    from hf_tasks.data.sources import FolderSource, TableSource
+
+    if images is not None and (data is None or data.is_dir()):
+        raise UserError("--images: only a table given by --data has picture paths to start from there")
+    if encoding is not None and (data is None or data.is_dir()):
+        raise UserError("--encoding: only a table or text file given by --data has one")
+    if data is None:
+        return None
+    if data.is_dir():
+        return FolderSource(folder=str(data))
+    folder = None if images is None else str(images)
+    return TableSource(table=str(data), images=folder, encoding=encoding or "utf-8")
 
 
 def report(
@@ -95,6 +105,7 @@ def predict(
         str | None,
         typer.Option("--with", help="Answer with an exported file: onnx, onnx-int8, torchscript, ..."),
     ] = None,
+    encoding: Encoding = None,
 ) -> None:
     """Answer for new files, one row each; exit code 2 if some could not be read."""
     from hf_tasks.workflow.folders import require_finished, require_inputs, require_table_ending
@@ -104,7 +115,9 @@ def predict(
     require_inputs(inputs)
     from hf_tasks.workflow.prediction import predict_files
 
-    done, broken = predict_files(run, inputs, out, batch_size=batch_size, with_format=with_format)
+    done, broken = predict_files(
+        run, inputs, out, batch_size=batch_size, with_format=with_format, encoding=encoding
+    )
     say(f"{done} predicted: {out}")
     if broken:
         raise UserError(

@@ -58,7 +58,7 @@ def select_rows(rows: datasets.Dataset, numbers_M: NDArray) -> datasets.Dataset:
         rows: all of a table, none selected before.
         numbers_M: from 0, in the order wanted.
     """
-    digest = hashlib.sha256(numbers_M)
+    digest = hashlib.sha256(numbers_M.data)
     digest.update("".join(file["filename"] for file in rows.cache_files).encode())
     return datasets.Dataset(
         rows.data,

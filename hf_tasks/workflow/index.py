@@ -24,7 +24,7 @@ from hf_tasks.errors import UserError
 from hf_tasks.files import written_aside
 from hf_tasks.metrics.approximate import ApproximateSearch, Neighbours
 from hf_tasks.metrics.neighbours import nearest_neighbours
-from hf_tasks.workflow.prediction import Row, find_files, open_writer, task_of_run
+from hf_tasks.workflow.prediction import Row, find_files, how_to_read, open_writer, task_of_run
 
 FACTS_FILE, ENTRIES_FILE, EMBEDDINGS_FILE = "index.json", "entries.parquet", "embeddings.safetensors"
 TENSOR = "embeddings"
@@ -64,7 +64,12 @@ class Index:
 
 
 def add_to_index(
-    folder: Path, run_folder: Path, galleries: list[Path], *, batch_size: int
+    folder: Path,
+    run_folder: Path,
+    galleries: list[Path],
+    *,
+    batch_size: int,
+    encoding: str | None = None,
 ) -> tuple[int, list[Row]]:
     """Write an index, or add to the one that is there; equal paths or texts are embedded anew.
 
@@ -75,6 +80,7 @@ def add_to_index(
         run_folder: a finished run of a task that gives embeddings.
         galleries: files, or folders that are searched through.
         batch_size: inputs per step of the model.
+        encoding: of tables and text files; None for UTF-8.
 
     Returns:
         How many were added, and the rows of those that could not be read.
@@ -86,7 +92,7 @@ def add_to_index(
     index = _open_or_new(folder, run_folder, indexing)
     unique: dict[str, tuple[str | None, np.ndarray]] = {}
     broken = []
-    for row in _embedded(run_folder, indexing, galleries, batch_size=batch_size):
+    for row in _embedded(run_folder, galleries, batch_size=batch_size, encoding=encoding):
         if row["error"] is None:
             label = _label(Path(row["path"]), galleries)
             unique[_known_as(row[index.kind], index.kind)] = label, np.asarray(row["embedding"], np.float32)
@@ -127,14 +133,14 @@ def remove_from_index(folder: Path, names: list[str]) -> int:
 
 
 def search_index(
-    folder: Path,
+    index: Index,
     inputs: list[Path],
     out: Path,
     *,
     count: int,
     batch_size: int,
-    run_folder: Path | None = None,
     use_faiss: bool = False,
+    encoding: str | None = None,
 ) -> tuple[int, int]:
     """Write the nearest entries of each input, and count inputs that were searched and broken ones.
 
@@ -143,26 +149,20 @@ def search_index(
     `distance_1` and so on, and `error`.
 
     Args:
-        folder: of the index.
+        index: what open_for_search returned.
         inputs: files, or folders that are searched through.
         out: .csv, .jsonl or .parquet file.
         count: neighbours of each input.
         batch_size: inputs per step of the model.
-        run_folder: where the run lies now; left out: where it lay when the index was written.
         use_faiss: search with FAISS, and log how many of the true neighbours it finds; else exactly.
+        encoding: of tables and text files; None for UTF-8.
 
     Raises:
-        UserError: no index, FAISS is asked for and not there, the run has another model than the index, or
-            nothing to search for.
+        UserError: FAISS is asked for and not there, or nothing to search for.
     """
-    index = open_index(folder)
-    run = run_folder or index.run_folder
-    _require_model(folder, index, run)
-    if not index.entries:
-        raise UserError(f"{folder}: the index is empty; add to it with `hf-tasks index`")
     writer = open_writer(out)
     find = ApproximateSearch(index.embeddings_ND) if use_faiss else index.find_exactly
-    answers = _embedded(run, _indexing(run), inputs, batch_size=batch_size)
+    answers = _embedded(index.run_folder, inputs, batch_size=batch_size, encoding=encoding)
     done = broken = 0
     with writer as write:
         while rows := list(islice(answers, QUERIES_AT_ONCE)):
@@ -170,6 +170,24 @@ def search_index(
                 done, broken = done + (row["error"] is None), broken + (row["error"] is not None)
                 write(row)
     return done, broken
+
+
+def open_for_search(folder: Path, run_folder: Path | None = None) -> Index:
+    """Read an index, with the run that embeds what is looked for in it.
+
+    Args:
+        folder: of the index.
+        run_folder: where the run lies now; left out: where it lay when the index was written.
+
+    Raises:
+        UserError: no index, an empty one, or the run has another model than the index.
+    """
+    index = open_index(folder)
+    index = replace(index, run_folder=run_folder or index.run_folder)
+    _require_model(folder, index, index.run_folder)
+    if not index.entries:
+        raise UserError(f"{folder}: the index is empty; add to it with `hf-tasks index`")
+    return index
 
 
 def open_index(folder: Path) -> Index:
@@ -238,9 +256,13 @@ def _indexing(run_folder: Path) -> Indexing:
     return task.indexing
 
 
-def _embedded(run_folder: Path, indexing: Indexing, inputs: list[Path], *, batch_size: int) -> Iterator[Row]:
+def _embedded(
+    run_folder: Path, inputs: list[Path], *, batch_size: int, encoding: str | None
+) -> Iterator[Row]:
+    indexing = _indexing(run_folder)
     paths = list(find_files(inputs, indexing.file_suffixes))
-    return indexing.load_embedder(Artifacts(run_folder).model)(paths, batch_size=batch_size)
+    reading = how_to_read(encoding, holds_texts=indexing.entry == "text")
+    return indexing.load_embedder(Artifacts(run_folder).model, **reading)(paths, batch_size=batch_size)
 
 
 def _known_as(name: str, kind: str) -> str:

@@ -28,7 +28,13 @@ Row = Mapping[str, Any]
 
 
 def predict_files(
-    run_folder: Path, inputs: list[Path], out: Path, *, batch_size: int, with_format: str | None = None
+    run_folder: Path,
+    inputs: list[Path],
+    out: Path,
+    *,
+    batch_size: int,
+    with_format: str | None = None,
+    encoding: str | None = None,
 ) -> tuple[int, int]:
     """Write a row per example and count those that were answered and those that could not be.
 
@@ -38,12 +44,15 @@ def predict_files(
         out: .csv, .jsonl or .parquet file; written aside and renamed at the end.
         batch_size: files per step of the model.
         with_format: the exported file that answers, such as onnx-int8; None for the saved model.
+        encoding: of tables and text files; None for UTF-8.
 
     Raises:
         UserError: no finished run, no files, an ending that is not known, or no proved file of the format.
     """
     writer = open_writer(out)
-    paths, answers = open_predictor(run_folder, inputs, batch_size=batch_size, with_format=with_format)
+    paths, answers = open_predictor(
+        run_folder, inputs, batch_size=batch_size, with_format=with_format, encoding=encoding
+    )
     expected = len(paths) if task_of_run(run_folder).examples_per_file == "one" else None
     count = broken = 0
     with writer as write, slow_progress("Predicting", expected) as advance:
@@ -66,7 +75,12 @@ def open_writer(out: Path) -> AbstractContextManager[Callable[[Row], None]]:
 
 
 def open_predictor(
-    run_folder: Path, inputs: list[Path], *, batch_size: int, with_format: str | None = None
+    run_folder: Path,
+    inputs: list[Path],
+    *,
+    batch_size: int,
+    with_format: str | None = None,
+    encoding: str | None = None,
 ) -> tuple[list[Path], Iterator[Row]]:
     """The files that are meant, and the answers for them, in order, as they are asked for.
 
@@ -75,12 +89,14 @@ def open_predictor(
         inputs: files, or folders that are searched through.
         batch_size: files per step of the model.
         with_format: the exported file that answers, such as onnx-int8; None for the saved model.
+        encoding: of tables and text files; None for UTF-8.
 
     Raises:
-        UserError: no finished run, no files, or no proved file of the format.
+        UserError: no finished run, no files, an encoding for pictures, or no proved file of the format.
     """
     task, artifacts = task_of_run(run_folder), Artifacts(run_folder)
     paths = list(find_files(inputs, task.file_suffixes))
+    reading = how_to_read(encoding, holds_texts=task.examples_per_file == "many")
     exported: list[Network] = []
     if with_format is not None:
 
@@ -89,8 +105,19 @@ def open_predictor(
 
         exported = [open_export(artifacts.exports, with_format, build_model)]
     with explained_model(artifacts.model):
-        predictor = task.load_predictor(artifacts.model, *exported)
+        predictor = task.load_predictor(artifacts.model, *exported, **reading)
     return paths, map(_with_names_in_utf8, predictor(paths, batch_size=batch_size))
+
+
+def how_to_read(encoding: str | None, *, holds_texts: bool) -> dict[str, str]:
+    """What a predictor is told of the files beside their paths.
+
+    Raises:
+        UserError: an encoding for files that hold no texts.
+    """
+    if encoding is not None and not holds_texts:
+        raise UserError("--encoding: pictures have none; leave it out")
+    return {} if encoding is None else {"encoding": encoding}
 
 
 def task_of_run(run_folder: Path) -> Task:

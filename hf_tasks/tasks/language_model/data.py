@@ -114,8 +114,8 @@ def _hashes(documents: list[str], seed: int) -> np.ndarray:
 
 
 def _facts(train: Side, held_out: Side) -> dict[str, Any]:
-    fingerprint = hashlib.sha256(train.hashes_N)
-    fingerprint.update(held_out.hashes_N)
+    fingerprint = hashlib.sha256(train.hashes_N.data)
+    fingerprint.update(held_out.hashes_N.data)
     ascending_N, held_out_N = sorted_numbers(train.hashes_N), sorted_numbers(held_out.hashes_N)
     shared = sum(
         int((ascending_N[np.searchsorted(ascending_N, part).clip(max=len(ascending_N) - 1)] == part).sum())

@@ -146,16 +146,18 @@ def sample_texts(loaded: LanguageModel, documents: Sequence[str]) -> list[tuple[
 class TextPredictor:
     """A saved causal model that continues each line of text files."""
 
-    def __init__(self, folder: Path, network: Network | None = None) -> None:
+    def __init__(self, folder: Path, network: Network | None = None, *, encoding: str = "utf-8") -> None:
         """Load a model folder.
 
         Args:
-            folder: of the saved model.
+            folder: the model with its tokenizer.
             network: an exported file that writes in its place, on the CPU.
+            encoding: of the text files.
 
         Raises:
             ModelError: it holds no model, or a masked one.
         """
+        self.encoding = encoding
         self.loaded = load_language_model(folder)
         if not self.loaded.is_causal:
             raise ModelError(f"{folder}: a masked language model continues no text; wanted a causal one")
@@ -169,7 +171,8 @@ class TextPredictor:
             DataError: a file cannot be read.
         """
         for path in paths:
-            documents = load_documents(TextFile(text=str(path)), column="text", key=str(path))
+            source = TextFile(text=str(path), encoding=self.encoding)
+            documents = load_documents(source, column="text", key=str(path))
             for batch in documents.iter(batch_size):
                 texts = continue_texts(self.loaded, batch["text"], self.network)
                 for prompt, text in zip(batch["text"], texts, strict=True):

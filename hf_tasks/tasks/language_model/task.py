@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -80,8 +81,15 @@ def build_model(settings: Settings, opened: LanguageModel | None, splits: Docume
 def rows_for(
     settings: Settings, source: TextFile | TextTable | TableSource | HubSource | None, model: LanguageModel
 ) -> DocumentSplits:
-    """Documents to measure a saved model on; the recipe's validation where no source is given."""
+    """Documents to measure a saved model on; the recipe's validation where no source is given.
+
+    A table that ends in .txt is a text file, and holds documents as that of the recipe does.
+    """
     chosen = source or settings.data.validation
+    if isinstance(source, TableSource) and Path(source.table).suffix.lower() in TEXT_SUFFIXES:
+        train = settings.data.train
+        documents = train.documents if isinstance(train, TextFile) else "lines"
+        chosen = TextFile(text=source.table, encoding=source.encoding, documents=documents)
     if isinstance(chosen, float):
         return replace(prepare_splits(settings), train=None)
     skips = source is None and settings.on_bad_example == "skip"

@@ -36,8 +36,9 @@ class TextEmbedder:
     only one.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Load a model folder."""
+    def __init__(self, folder: Path, *, encoding: str = "utf-8") -> None:
+        """Load a model folder; the encoding is that of the files."""
+        self.encoding = encoding
         model = load_pair_model(folder)
         self.encoder = model.encoder.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self.columns = [name for part, name in model.columns.items() if part != "label"]
@@ -56,9 +57,11 @@ class TextEmbedder:
     def _texts(self, path: Path) -> Iterator[tuple[int, str | None]]:
         """Each text with the number of its row."""
         if path.suffix.lower() == ".txt":
-            rows = load_documents(TextFile(text=str(path)), column=PLAIN_COLUMN, key=str(path))
+            rows = load_documents(
+                TextFile(text=str(path), encoding=self.encoding), column=PLAIN_COLUMN, key=str(path)
+            )
         else:
-            rows = load_text_rows(TextTable(table=str(path)), key=str(path))
+            rows = load_text_rows(TextTable(table=str(path), encoding=self.encoding), key=str(path))
         columns = self._chosen(path, rows.column_names)
         batches = (zip(*(batch[name] for name in columns), strict=True) for batch in rows.iter(TEXTS_AT_ONCE))
         for row, texts in enumerate(chain.from_iterable(batches), start=1):

@@ -25,13 +25,15 @@ def decisions(scores_N: np.ndarray, threshold: float | None) -> list[int | None]
 class PairPredictor:
     """A saved model for the pairs of tables with the columns that it was trained on."""
 
-    def __init__(self, folder: Path, network: Network | None = None) -> None:
+    def __init__(self, folder: Path, network: Network | None = None, *, encoding: str = "utf-8") -> None:
         """Load a model folder.
 
         Args:
             folder: encoder, head and threshold.
             network: embeds texts in place of the saved encoder, from what text_inputs gives.
+            encoding: of the tables.
         """
+        self.encoding = encoding
         self.network = network
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model: PairModel = load_pair_model(folder).to(self.device)
@@ -46,7 +48,7 @@ class PairPredictor:
         """
         for path in paths:
             wanted = {f"{path}: column of {part}": self.model.columns[part] for part in ("text_1", "text_2")}
-            rows = load_columns(TextTable(table=str(path)), wanted, key=str(path))
+            rows = load_columns(TextTable(table=str(path), encoding=self.encoding), wanted, key=str(path))
             for start in range(0, len(rows), batch_size):
                 batch = rows[start : start + batch_size]
                 pairs = list(zip(*(batch[column] for column in self.columns), strict=True))
