@@ -14,7 +14,7 @@ from hf_tasks.cli import app
 from hf_tasks.errors import DataError, UserError
 from hf_tasks.recipe import load_recipe
 from hf_tasks.workflow.index import add_to_index, open_for_search, open_index, remove_from_index, search_index
-from hf_tasks.workflow.prediction import predict_files
+from hf_tasks.workflow.prediction import how_to_read, predict_files
 
 RECIPE = """\
 task: siamese
@@ -128,6 +128,13 @@ def test_another_encoding_that_is_not_named_is_told(folder, tmp_path):
 
     with pytest.raises(DataError, match=r"a\.csv is not utf-8: .* name the encoding .*cp1251"):
         predict_files(folder / "run", [tmp_path / "a.csv"], tmp_path / "x.csv", batch_size=8)
+
+
+def test_an_encoding_of_nothing_that_has_one_is_refused(folder):
+    with pytest.raises(UserError, match="--encoding: only a table or text file given by --data has one"):
+        said("evaluate", folder / "run", "--encoding", "cp1251")
+    with pytest.raises(UserError, match="--encoding: pictures have none; leave it out"):
+        how_to_read("cp1251", holds_texts=False)
 
 
 def said(*words):
