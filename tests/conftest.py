@@ -1,8 +1,10 @@
 """Shared by many tests: the digits on disk, and one run trained on them."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,8 +18,22 @@ from hf_tasks.data.samples import write_digits, write_digits_multilabel
 ROOT = Path(__file__).parent.parent
 # Whatever a test does wrong, it does not wait for a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Nothing of the person who runs the tests is met, and nothing is left with them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf_tasks-tests-")
 # Tests run side by side; threads that wait for a core in turn make all of them slow.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that at the end no process waits long for another one."""
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow_files)
+
+
+def pytest_unconfigure():
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 
 
 def run_program(*arguments: object, folder: Path, environment: dict[str, str] | None = None):
@@ -87,8 +103,7 @@ def server(tmp_path_factory):
     server.stop()
 
 
-@pytest.fixture
-def odd_pictures(tmp_path) -> Sequence[Path]:
+def write_odd_pictures(folder: Path) -> None:
     """Large JPEG files of odd sizes: one turned by its camera, one gray."""
     from sklearn.datasets import load_sample_images
 
@@ -101,10 +116,16 @@ def odd_pictures(tmp_path) -> Sequence[Path]:
         "turned.jpg": (china.resize((1211, 907)), {"exif": turned}),
         "gray.jpg": (flower.convert("L").resize((777, 1001)), {}),
     }
-    folder = tmp_path / "odd"
-    folder.mkdir()
     for name, (picture, options) in pictures.items():
         picture.save(folder / name, quality=90, **options)
+
+
+@pytest.fixture
+def odd_pictures(tmp_path) -> Sequence[Path]:
+    """Large JPEG files of odd sizes."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    write_odd_pictures(folder)
     return sorted(folder.iterdir())
 
 

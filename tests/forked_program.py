@@ -12,11 +12,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(
-    ["hf_tasks.workflow.training", "hf_tasks.tasks.image_classification.task", "forked_program"]
+    [
+        "sentence_transformers",
+        "hf_tasks.workflow.training",
+        "hf_tasks.tasks.image_classification.task",
+        "hf_tasks.tasks.siamese.task",
+        "forked_program",
+    ]
 )
 LIMIT_SECONDS = 120
 
@@ -90,6 +97,11 @@ def run_group(
     ]
     codes = [end_code(process) for process in started]
     assert codes == [code] * processes, [path.read_text() for path in logs]
+
+
+def call_in_group(function: Callable[..., None], *arguments: object, log: Path, processes: int) -> None:
+    """Call a function in each of a group of processes, with the variables that torchrun sets."""
+    run_group([], log, processes=processes, prepare=partial(_call_and_end, function, *arguments))
 
 
 def kill_at_step(step: int) -> None:
@@ -174,6 +186,11 @@ def kill_in_removal() -> None:
         remove(path, *args, **kwargs)
 
     shutil.rmtree = remove_half
+
+
+def _call_and_end(function: Callable[..., None], *arguments: object) -> None:
+    function(*arguments)
+    sys.exit()
 
 
 def _kill() -> None:

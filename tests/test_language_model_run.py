@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from itertools import pairwise
 
 import datasets
@@ -12,6 +10,7 @@ import pyarrow.csv
 import pytest
 import torch
 from conftest import run_program
+from forked_program import run_group
 from markupsafe import escape
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
@@ -147,10 +146,9 @@ def test_masked_figures_are_the_same_for_every_batch_size(home, masked_run, tmp_
 
 @pytest.mark.slow
 def test_two_processes_measure_what_one_does(causal_run, tmp_path):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    program = ["--master_port", "29641", "-m", "hf_tasks", "evaluate", str(causal_run.folder)]
+    arguments = ["evaluate", str(causal_run.folder), "--out", str(tmp_path / "two")]
 
-    subprocess.run([*torchrun, *program, "--out", str(tmp_path / "two")], check=True)
+    run_group(arguments, tmp_path / "log", processes=2)
 
     folders = (causal_run.folder, tmp_path / "two")
     one, two = (json.loads((folder / "metrics.json").read_text()) for folder in folders)

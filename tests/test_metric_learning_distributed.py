@@ -1,15 +1,22 @@
 """One and two processes: the same losses for the same global batch, same figures, same loss weights."""
 
+import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import torch
+from accelerate.utils import gather_object
+from forked_program import call_in_group
 from pictures import write_class_pictures
+from transformers import set_seed
 
-PROGRAM = Path(__file__).parent / "metric_learning_run.py"
+from hf_tasks.recipe import load_recipe
+from hf_tasks.recipe.arguments import build_arguments
+from hf_tasks.registry import load_task
+
+SPEED = ("time", "per_second")
+LOSSES = ("arcface", "proxy-anchor", "supervised-contrastive")
 RECIPE = """\
 task: metric-learning
 output: {folder}/run
@@ -34,6 +41,40 @@ training:
 """
 
 
+def train(recipe_path: Path, loss: str) -> dict:
+    """Figures before training, the loss of each step, and a hash of the loss weights of each process."""
+    memory = ", memory: 24" if loss == "supervised-contrastive" else ""
+    recipe = load_recipe(recipe_path, [f"loss={{name: {loss}{memory}}}", "training.max_steps=3"])
+    task = load_task(recipe.task)
+    arguments = build_arguments(
+        recipe, arguments_class=task.arguments_class, defaults=task.training_defaults(recipe.settings)
+    )
+    weights, splits = task.open_weights(recipe.settings), task.prepare(recipe.settings)
+    set_seed(arguments.seed)
+    model = task.build_model(recipe.settings, weights, splits)
+    # A trainer of its own: one that evaluates before it trains leaves DistributedDataParallel out.
+    figures = task.build_trainer(recipe.settings, model, splits, arguments, False).evaluate()
+    set_seed(arguments.seed)
+    trainer = task.build_trainer(recipe.settings, model, splits, arguments, False)
+    before = {name: value.clone() for name, value in trainer.model.loss.state_dict().items()}
+    trainer.train()
+    after = trainer.model.loss.state_dict()
+    digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in after.values())).hexdigest()
+    return {
+        "figures": {name: value for name, value in figures.items() if not name.endswith(SPEED)},
+        "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        "moved": any(not torch.equal(before[name], after[name]) for name in after),
+        "digests": gather_object([digest]),
+    }
+
+
+def train_each(recipe_path: Path, out: Path) -> None:
+    """Train with each loss; the first process writes."""
+    found = {loss: train(recipe_path, loss) for loss in LOSSES}
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        out.write_text(json.dumps(found), encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What one process and what two processes wrote."""
@@ -43,16 +84,10 @@ def found(tmp_path_factory):
     written = []
     for processes in (1, 2):
         out = folder / f"{processes}.json"
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        command = [sys.executable, *launch, str(PROGRAM), str(folder / "recipe.yaml"), str(out)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "cache")}
-        finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-        assert finished.returncode == 0, finished.stderr[-3000:]
+        log = folder / f"{processes}.log"
+        call_in_group(train_each, folder / "recipe.yaml", out, log=log, processes=processes)
         written.append(json.loads(out.read_text(encoding="utf-8")))
     return written
-
-
-LOSSES = ("arcface", "proxy-anchor", "supervised-contrastive")
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, run_program
+from conftest import ROOT, run_program, write_odd_pictures
 from PIL import Image
 from transformers import AutoImageProcessor
 
@@ -21,27 +21,46 @@ from hf_tasks.tasks.image_classification.task import TASK
 LARGEST_DIFFERENCE_OF_PROBABILITIES = 1e-5
 
 PLAIN = """
-import json, sys
+import json, sys, torch
 sys.modules["hf_tasks"] = None  # any import of it fails
-from transformers import pipeline
-classify = pipeline("image-classification", model=sys.argv[1], top_k=None)
-paths = json.load(sys.stdin)
-answers = classify(paths, batch_size=16)
-json.dump([{a["label"]: a["score"] for a in answer} for answer in answers], sys.stdout)
+from transformers import AutoModelForImageClassification, pipeline
+folder, pixels, paths = json.load(sys.stdin)
+model = AutoModelForImageClassification.from_pretrained(folder).eval()
+with torch.inference_mode():
+    logits = model(torch.load(pixels, weights_only=True)).logits
+answers = pipeline("image-classification", model=folder, top_k=None)(paths, batch_size=16)
+json.dump([logits.tolist(), [{a["label"]: a["score"] for a in answer} for answer in answers]], sys.stdout)
 """
 
 
-def plain_answers(model: Path, paths: list[Path]) -> list[dict[str, float]]:
-    """Probability of each class, by the pipeline of transformers alone."""
+@pytest.fixture(scope="module")
+def odd_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("odd")
+    write_odd_pictures(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pixel_values():
+    return torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def plain(digits, digits_run, odd_folder, pixel_values):
+    """What transformers alone says: the logits of pixels, and the probabilities of each picture by path."""
+    torch.save(pixel_values, odd_folder / "pixels.pt")
+    pictures = [*sorted((digits / "data/digits").rglob("*.png")), *sorted(odd_folder.glob("*.jpg"))]
+    paths = [str(path) for path in pictures]
     done = subprocess.run(
-        [sys.executable, "-c", PLAIN, str(model)],
-        input=json.dumps([str(path) for path in paths]),
+        [sys.executable, "-c", PLAIN],
+        input=json.dumps([str(digits_run / "model"), str(odd_folder / "pixels.pt"), paths]),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    logits, answers = json.loads(done.stdout)
+    return torch.tensor(logits), dict(zip(paths, answers, strict=True))
 
 
 def program_answers(run: Path, folder: Path, out: Path) -> list[dict[str, str]]:
@@ -60,32 +79,25 @@ def largest_difference(rows: list[dict[str, str]], answers: list[dict[str, float
 
 
 @pytest.mark.slow
-def test_the_plain_pipeline_decides_as_predict_does_on_every_digit(digits, digits_run, tmp_path):
-    rows = program_answers(digits_run, digits / "data/digits", tmp_path / "out.csv")
+@pytest.mark.parametrize(("kind", "count"), [("digits", 1797), ("large JPEG files", 4)])
+def test_the_plain_pipeline_decides_as_predict_does(
+    kind, count, digits, digits_run, odd_folder, plain, tmp_path
+):
+    folder = digits / "data/digits" if kind == "digits" else odd_folder
+    rows = program_answers(digits_run, folder, tmp_path / "out.csv")
 
-    answers = plain_answers(digits_run / "model", [ROOT / row["path"] for row in rows])
+    answers = [plain[1][str(ROOT / row["path"])] for row in rows]
 
-    assert len(rows) == 1797
+    assert len(rows) == count
     assert [max(answer, key=answer.get) for answer in answers] == [row["predicted"] for row in rows]
     assert largest_difference(rows, answers) < LARGEST_DIFFERENCE_OF_PROBABILITIES
 
 
-@pytest.mark.slow
-def test_the_plain_pipeline_decides_as_predict_does_on_large_jpegs(digits_run, odd_pictures, tmp_path):
-    rows = program_answers(digits_run, odd_pictures[0].parent, tmp_path / "out.csv")
-
-    answers = plain_answers(digits_run / "model", odd_pictures)
-
-    assert [Path(row["path"]).name for row in rows] == [path.name for path in odd_pictures]
-    assert [max(answer, key=answer.get) for answer in answers] == [row["predicted"] for row in rows]
-    assert largest_difference(rows, answers) < LARGEST_DIFFERENCE_OF_PROBABILITIES
-
-
-def test_the_saved_image_processor_gives_the_pixels_of_validation(digits_run, odd_pictures):
+def test_the_saved_image_processor_gives_the_pixels_of_validation(digits_run, odd_folder):
     saved = AutoImageProcessor.from_pretrained(digits_run / "model")
     ours = ClassifierPredictor(digits_run / "model").transform
 
-    for path in odd_pictures:
+    for path in sorted(odd_folder.glob("*.jpg")):
         plain = saved(Image.open(path).convert("RGB"))["pixel_values"][0]
         turned = load_rgb({"path": str(path), "bytes": None})
         assert isinstance(ours, ValidationTransform)
@@ -94,23 +106,10 @@ def test_the_saved_image_processor_gives_the_pixels_of_validation(digits_run, od
 
 
 @pytest.mark.slow
-def test_logits_of_plain_transformers_are_those_of_the_predictor(digits_run, tmp_path):
-    pixel_values = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    torch.save(pixel_values, tmp_path / "pixels.pt")
-    program = """
-import sys, torch
-sys.modules["hf_tasks"] = None
-from transformers import AutoModelForImageClassification
-model = AutoModelForImageClassification.from_pretrained(sys.argv[1]).eval()
-with torch.inference_mode():
-    torch.save(model(torch.load(sys.argv[2], weights_only=True)).logits.clone(), sys.argv[3])
-"""
-    arguments = [str(digits_run / "model"), str(tmp_path / "pixels.pt"), str(tmp_path / "logits.pt")]
-    subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True)
+def test_logits_of_plain_transformers_are_those_of_the_predictor(digits_run, plain, pixel_values):
     model = TASK.load_model(digits_run / "model").eval()
 
     with torch.inference_mode():
         logits = model(pixel_values).logits
 
-    plain = torch.load(tmp_path / "logits.pt", weights_only=True)
-    torch.testing.assert_close(logits, plain, atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits, plain[0], atol=1e-5, rtol=0)

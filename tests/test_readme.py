@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import timm
-from conftest import ROOT
+from conftest import ROOT, run_program
+from huggingface_hub.constants import HF_HUB_CACHE
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -47,51 +49,41 @@ def write_flowers(folder: Path) -> None:
     shutil.copy(folder / "pictures/train_daisy_0.jpg", folder / "pictures/daisy.jpg")
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory) -> dict[str, str]:
-    """A cache of the Hub that holds the README's model, with random weights, and no network."""
-    home = tmp_path_factory.mktemp("hub")
-    repository = home / "hub" / f"models--{REPOSITORY.replace('/', '--')}"
+@pytest.fixture(scope="module", autouse=True)
+def model_of_the_readme():
+    """The cache of the Hub holds the README's model, with random weights."""
+    repository = Path(HF_HUB_CACHE) / f"models--{REPOSITORY.replace('/', '--')}"
     snapshot = repository / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs/main").write_text(COMMIT)
     save_file(timm.create_model("resnet18").state_dict(), snapshot / "model.safetensors")
-    program = Path(sys.executable).parent
-    return {
-        **os.environ,
-        "HF_HOME": str(home),
-        "PATH": f"{program}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-    }
+    yield
+    shutil.rmtree(repository)
 
 
 @pytest.mark.slow
-def test_the_commands_run_as_they_stand(tmp_path, environment):
+def test_the_commands_run_as_they_stand(tmp_path):
     write_flowers(tmp_path)
-    commands = next(block for block in blocks("sh") if "hf-tasks check" in block)
+    block = next(block for block in blocks("sh") if "hf-tasks check" in block)
 
-    done = subprocess.run(
-        ["bash", "-e", "-c", commands],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    for line in block.splitlines():
+        program, *arguments = shlex.split(line, comments=True)
+        done = run_program(*arguments, folder=tmp_path)
+        assert (program, done.returncode) == ("hf-tasks", 0), f"{line}\n{done.stderr}"
 
-    assert done.returncode == 0, done.stderr
     assert len((tmp_path / "answers.csv").read_text().splitlines()) == 1 + 26
     assert (tmp_path / "runs/flowers/evaluation/metrics.json").is_file()
 
 
 @pytest.mark.slow
-def test_the_python_runs_as_it_stands(tmp_path, environment):
+def test_the_python_runs_as_it_stands(tmp_path):
     write_flowers(tmp_path)
 
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(blocks("python"))],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

@@ -11,15 +11,19 @@ import pyarrow.csv
 import pytest
 import torch
 from conftest import run_program
+from forked_program import call_in_group
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sklearn.metrics import average_precision_score
+from transformers import set_seed
 
 from hf_tasks import workflow
 from hf_tasks.artifacts import Artifacts
 from hf_tasks.errors import ModelError
 from hf_tasks.recipe import load_recipe
+from hf_tasks.recipe.arguments import build_arguments
+from hf_tasks.registry import load_task
 from hf_tasks.report.page import figure, percent
 from hf_tasks.tasks.siamese.model import load_pair_model, open_encoder
 from hf_tasks.tasks.siamese.settings import Model
@@ -155,54 +159,36 @@ def test_a_pair_without_a_text_gets_a_row_with_its_error(head_run, tmp_path):
     assert "row 2: a text is missing" in rows[1]["error"]
 
 
-TWO = """
-import sys, torch
-from pathlib import Path
-from safetensors.torch import save_file
-from hf_tasks.recipe import load_recipe
-from hf_tasks import workflow
-from hf_tasks.recipe.arguments import build_arguments
-from hf_tasks.registry import load_task
-from transformers import set_seed
-recipe = load_recipe(sys.argv[1], sys.argv[2:])
-task = load_task(recipe.task)
-defaults = task.training_defaults(recipe.settings)
-arguments = build_arguments(recipe, arguments_class=task.arguments_class, defaults=defaults)
-splits = task.prepare(recipe.settings)
-set_seed(arguments.seed)
-model = task.build_model(recipe.settings, None, splits)
-trainer = task.build_trainer(recipe.settings, model, splits, arguments, False)
-trainer.train()
-predictions = task.compute_predictions(trainer, splits)
-figures = [predictions.metrics[name] for name in ("average_precision", "f1", "threshold")]
-recipe.output.mkdir(parents=True, exist_ok=True)
-tensors = {name: value.detach() for name, value in model.head.named_parameters()}
-tensors["embedding"] = model.encoder.state_dict()["0.embedding.weight"]
-tensors["figures"] = torch.tensor(figures, dtype=torch.float64)
-save_file(tensors, recipe.output / f"{arguments.process_index}.safetensors")
-"""
+def _train_and_measure(path, overrides):
+    """Each process saves its weights and the figures that it knows."""
+    recipe = load_recipe(path, overrides)
+    task = load_task(recipe.task)
+    defaults = task.training_defaults(recipe.settings)
+    arguments = build_arguments(recipe, arguments_class=task.arguments_class, defaults=defaults)
+    splits = task.prepare(recipe.settings)
+    set_seed(arguments.seed)
+    model = task.build_model(recipe.settings, None, splits)
+    trainer = task.build_trainer(recipe.settings, model, splits, arguments, False)
+    trainer.train()
+    predictions = task.compute_predictions(trainer, splits)
+    figures = [predictions.metrics[name] for name in ("average_precision", "f1", "threshold")]
+    recipe.output.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach() for name, value in model.head.named_parameters()}
+    tensors["embedding"] = model.encoder.state_dict()["0.embedding.weight"]
+    tensors["figures"] = torch.tensor(figures, dtype=torch.float64)
+    save_file(tensors, recipe.output / f"{arguments.process_index}.safetensors")
 
 
 @pytest.mark.slow
 def test_two_processes_train_and_measure_as_one_does(home):
-    script = home / "two.py"
-    script.write_text(TWO)
     _recipe(home, "processes", "difference-head")
-    path = str(home / "processes.yaml")
+    path = home / "processes.yaml"
     shared = ["training.save_strategy='no'", "training.load_best_model_at_end=false"]
+    alone = [f"output={home}/one", *shared]
     halves = ["training.per_device_train_batch_size=4", f"output={home}/two", *shared]
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        "29617",
-    ]
 
-    subprocess.run([sys.executable, str(script), path, f"output={home}/one", *shared], check=True)
-    subprocess.run([*torchrun, str(script), path, *halves], check=True)
+    call_in_group(_train_and_measure, path, alone, log=home / "one.log", processes=1)
+    call_in_group(_train_and_measure, path, halves, log=home / "two.log", processes=2)
 
     one, first, second = (
         load_file(home / name) for name in ("one/0.safetensors", "two/0.safetensors", "two/1.safetensors")
