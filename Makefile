@@ -17,11 +17,11 @@ demo: $(VENV)/.demo
 	@echo "  $(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n 3
 
 # The newest transformers and sentence-transformers, which the onnx extra does not allow.
 test-latest: .venv-latest/.latest
-	.venv-latest/bin/python -m pytest -n auto
+	.venv-latest/bin/python -m pytest -n 3
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "report": {"errors", "contract", "files"},
     "export": {"errors", "contract", "files"},
     "contract": set(),
-    "artifacts": {"files"},
+    "artifacts": {"errors", "files"},
     "files": set(),
     "errors": set(),
 }

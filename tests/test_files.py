@@ -32,6 +32,7 @@ NO_NEED = {
     "images/packs.py": "opened to be read",
     "report/pictures.py": "into memory",
     "tasks/image_classification/export.py": "into a folder aside",
+    "tasks/language_model/export.py": "into a folder aside",
     "tasks/language_model/blocks.py": "is given a path aside",
     "tasks/metric_learning/trainer.py": "into a folder aside, or a checkpoint, which is marked as whole",
     "tasks/siamese/adapters.py": "as above",

@@ -39,7 +39,7 @@ def summary_lines(report: CheckReport) -> Iterator[str]:
     if needs is None:
         yield "trial: not run to its end, see above"
     else:
-        yield "trial: trained, measured, saved, loaded, exported and reported as the recipe says"
+        yield "trial: trained, measured, saved, loaded, exported, reported as the recipe says"
         yield (
             f"time: about {shown_seconds(needs.seconds)} for {needs.steps:,} steps, estimated from one of "
             f"{shown_seconds(needs.seconds_per_step)}"

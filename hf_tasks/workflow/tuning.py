@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from hf_tasks.workflow.study import SharedStudy
 
+CHOSEN_BY = "training.metric_for_best_model"
 STATES = {"COMPLETE": "done", "PRUNED": "given up", "FAIL": "failed", "RUNNING": "running"}
 
 
@@ -167,7 +168,8 @@ def _run_trial(
             raise
         study.end(trial, TrialState.FAIL, reason=str(error))
         if isinstance(error, MetricError):  # so it would be in every trial
-            raise
+            key = "tune.metric" if section.metric else CHOSEN_BY
+            raise MetricError(str(error).replace(CHOSEN_BY, key)) from error
         return f"failed: {error}"
     finally:
         shutil.rmtree(Artifacts(folder).checkpoints, ignore_errors=True)
