@@ -125,10 +125,9 @@ def signal_at_step(step: int, number: int, *, rank: int | None = None) -> None:
     class SignalAtStep(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
             if state.global_step == step - 1 and rank in (None, args.process_index):
-                # The workers of the loader too, as a terminal does.
-                for process in [*multiprocessing.active_children()]:
-                    os.kill(process.pid, number)
-                os.kill(os.getpid(), number)
+                # The workers of the loader too, and from outside, as a terminal or a scheduler does.
+                workers = [str(process.pid) for process in multiprocessing.active_children()]
+                subprocess.run(["kill", f"-{number}", *workers, str(os.getpid())], check=True)
 
     DEFAULT_CALLBACKS.append(SignalAtStep)
 

@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import torch.distributed
+from torch.utils.data._utils import signal_handling
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_tasks.errors import Interrupted
@@ -35,12 +36,16 @@ class SignalWatch:
         self._process, self._received_at = os.getpid(), 0.0
         is_main = threading.current_thread() is threading.main_thread()
         self._before = {number: signal.signal(number, self._receive) for number in SIGNALS if is_main}
+        self._set_handlers_of_worker = signal_handling._set_worker_signal_handlers
+        if is_main:
+            signal_handling._set_worker_signal_handlers = self._watch_in_worker
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave signals to whoever had them before."""
+        signal_handling._set_worker_signal_handlers = self._set_handlers_of_worker
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -57,12 +62,24 @@ class SignalWatch:
         elif time.monotonic() - self._received_at > SAME_PRESS_SECONDS:
             raise Interrupted(number, "interrupted at once")
 
+    def _watch_in_worker(self) -> None:
+        """PyTorch ends a loader's process by any SIGTERM, and with it the step; here only its parent does."""
+        self._set_handlers_of_worker()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_the_parent_asks, daemon=True).start()
+
     def _receive_in_worker(self, number: int) -> None:
         """A loader's process, forked from this one, works on: the step at hand needs it."""
         if number == signal.SIGTERM and self.received is not None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.received = number
+
+
+def _end_when_the_parent_asks() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class StopOnSignal(TrainerCallback):
