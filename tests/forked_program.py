@@ -96,7 +96,9 @@ def run_group(
         for rank in range(processes)
     ]
     codes = [end_code(process) for process in started]
-    assert codes == [code] * processes, [path.read_text() for path in logs]
+    # The first that is killed closes its connections, of which another may die before its own turn.
+    is_as_wanted = set(codes) == {code} if code >= 0 else code in codes and 0 not in codes
+    assert is_as_wanted, [path.read_text() for path in logs]
 
 
 def call_in_group(function: Callable[..., None], *arguments: object, log: Path, processes: int) -> None:

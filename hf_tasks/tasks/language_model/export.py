@@ -200,8 +200,9 @@ def _save_beside(model: LanguageModel, network: PreTrainedModel, folder: Path) -
     """What Optimum's ORTModel and pipelines look for."""
     network.config.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
-    if network.generation_config is not None:
-        network.generation_config.save_pretrained(folder)
+    generation = getattr(network, "generation_config", None)  # transformers 5 gives masked models none
+    if generation is not None:
+        generation.save_pretrained(folder)
 
 
 def _facts(model: LanguageModel, splits: DocumentSplits) -> dict[str, Any]:
