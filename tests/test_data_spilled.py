@@ -59,3 +59,9 @@ def test_other_rows_have_another_fingerprint():
     first, second = (select_rows(rows, np.array(chosen, np.uint64)) for chosen in ([0, 1], [0, 2]))
 
     assert first._fingerprint != second._fingerprint
+
+
+def test_rows_of_a_selection_are_counted_within_it():
+    rows = datasets.Dataset.from_dict({"text": [*"abcdef"]}).select([5, 0, 3, 4])
+
+    assert select_rows(rows, np.array([3, 1, 0], np.uint64))["text"][:] == ["e", "a", "f"]

@@ -338,3 +338,19 @@ def test_tensorboard_has_what_the_model_writes(causal_run):
         assert " ".join(sample["prompt"].split()) in text.decode()
         assert " ".join(sample["continuation"].split()) in text.decode()
     assert "eval/bits_per_byte" in events.Tags()["scalars"]
+
+
+@pytest.mark.parametrize("drop_duplicates", [False, True])
+def test_skipped_documents_are_on_neither_side_and_all_others_on_one(tmp_path, drop_duplicates):
+    lines = [f"document {number}".encode() for number in range(40)]
+    lines[0], lines[5] = b"bad \xff", b"bad \xfe"
+    (tmp_path / "text.txt").write_bytes(b"\n".join(lines))
+    train = {"text": str(tmp_path / "text.txt")}
+    data = {"train": train, "validation": 0.3, "drop_duplicates": drop_duplicates}
+    model = {"from_scratch": {"hidden_size": 16, "layers": 1, "heads": 2}}
+
+    splits = prepare_splits(Settings.model_validate({"data": data, "model": model, "on_bad_example": "skip"}))
+
+    found = [*splits.train["text"], *splits.validation["text"]]
+    assert sorted(found) == sorted(line.decode() for line in lines if not line.startswith(b"bad"))
+    assert [entry["row"] for entry in splits.facts["skipped"]] == [1, 6]

@@ -55,9 +55,11 @@ def select_rows(rows: datasets.Dataset, numbers_M: NDArray) -> datasets.Dataset:
     """The rows with these numbers, uint64 and memory-mapped: `select` would make each an object of Python.
 
     Args:
-        rows: all of a table, none selected before.
+        rows: of a table, all of them or a selection.
         numbers_M: from 0, in the order wanted.
     """
+    if rows._indices is not None:
+        numbers_M = rows._indices.column(0).to_numpy()[numbers_M]
     digest = hashlib.sha256(numbers_M.data)
     digest.update("".join(file["filename"] for file in rows.cache_files).encode())
     return datasets.Dataset(
