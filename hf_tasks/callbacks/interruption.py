@@ -69,7 +69,7 @@ class SignalWatch:
         threading.Thread(target=_end_when_the_parent_asks, daemon=True).start()
 
     def _receive_in_worker(self, number: int) -> None:
-        """A loader's process, forked from this one, works on: the step at hand needs it."""
+        """A process forked from this one works on: the step at hand may need it."""
         if number == signal.SIGTERM and self.received is not None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from timm.models import get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
 
-from hf_tasks.errors import ModelError
+from hf_tasks.errors import ModelError, is_of_pickle
 from hf_tasks.hub.connection import why_unreachable
 
 CONFIG_FILE = "config.json"
@@ -228,7 +228,7 @@ def _load_tensors(path: Path, *, key: str) -> dict[str, Tensor]:
 def _why_unreadable(error: Exception) -> str:
     """What is wrong with a file of weights, and what to do; never to run the code that is in it."""
     # Newer releases of timm wrap the refusal of PyTorch, and advise to trust the file.
-    if isinstance(error, UnpicklingError) or isinstance(error.__cause__, UnpicklingError):
+    if is_of_pickle(error):
         return (
             "is not a file of weights, or holds pickled objects, which are never loaded; "
             "save the tensors alone, best as .safetensors"
