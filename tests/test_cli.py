@@ -117,6 +117,19 @@ def test_a_folder_of_other_things_is_never_a_run_folder(digits, tmp_path):
     assert (tmp_path / "letters/mother.txt").read_text() == "dear"
 
 
+def test_a_recipe_that_was_refused_may_be_corrected_and_started_in_the_same_folder(digits, tmp_path):
+    output, short = f"output={tmp_path}/run", ["training.max_steps=1", "augmentation=none"]
+    refused = run_program(
+        "train", DIGITS, output, *short, "training.metric_for_best_model=acuracy", folder=digits
+    )
+
+    done = run_program("train", DIGITS, output, *short, folder=digits)
+
+    assert refused.returncode == 2
+    assert "did you mean 'accuracy'?" in refused.stderr
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_check_trains_two_steps_and_keeps_nothing(digits):
     done = run_program("train", DIGITS, "output=runs/tried", "--check", folder=digits)

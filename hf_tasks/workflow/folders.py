@@ -32,7 +32,8 @@ def require_output(folder: Path, *, may_exist: bool) -> None:
             )
     elif folder.exists() and not folder.is_dir():
         raise RecipeError([f"output: {folder} is a file; name another folder"])
-    elif folder.is_dir() and any(folder.iterdir()):
+    # A run that was refused before its first step leaves empty folders.
+    elif any(not path.is_dir() for path in folder.rglob("*")):
         raise RecipeError([f"output: {folder} is not empty and holds no run; name another folder"])
     require_writable(folder, key="output")
 
