@@ -16,14 +16,10 @@ from functools import partial
 from pathlib import Path
 
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(
-    [
-        "sentence_transformers",
-        "hf_tasks.workflow.training",
-        "hf_tasks.tasks.image_classification.task",
-        "hf_tasks.tasks.siamese.task",
-        "forked_program",
-    ]
+FORKED.set_forkserver_preload(["warm_program"])
+# The server does not take over sys.path.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 LIMIT_SECONDS = 120
 

@@ -1,7 +1,7 @@
 """Who imports whom: the arrows between the rooms of the package, lazy imports counted."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,7 @@ MAY_IMPORT = {
 ONLY_THESE_HOLD_A_RECIPE = {"__init__", "cli", "workflow", "recipe"}
 
 
+@cache
 def modules() -> dict[str, Path]:
     return {
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
@@ -45,16 +46,24 @@ def room(module: str) -> str:
     return parts[1] if len(parts) > 1 else "__init__"
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@cache
+def imports(path: Path) -> list[str]:
     """Modules of ours that a file imports anywhere, at its top or inside a function."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    found = []
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hf_tasks"):
             assert node.level == 0, f"{path}: relative import"
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                yield whole if whole in modules() else str(node.module)
+                found.append(whole if whole in modules() else str(node.module))
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("hf_tasks"))
+            found += [alias.name for alias in node.names if alias.name.startswith("hf_tasks")]
+    return found
 
 
 @pytest.mark.parametrize("module", modules())
@@ -93,10 +102,7 @@ def test_a_whole_recipe_is_held_by_few():
     for module, path in modules().items():
         if room(module) not in ONLY_THESE_HOLD_A_RECIPE:
             assert "Recipe" not in {
-                alias.name
-                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-                if isinstance(node, ast.ImportFrom)
-                for alias in node.names
+                alias.name for node in nodes(path) if isinstance(node, ast.ImportFrom) for alias in node.names
             }, module
 
 
@@ -109,7 +115,7 @@ def test_there_is_no_drawer_for_odds_and_ends():
 def test_nothing_that_runs_foreign_code_is_called():
     forbidden = {"yaml.load", "yaml.unsafe_load", "pickle.load", "pickle.loads", "eval", "exec", "os.system"}
     for module, path in modules().items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.Call):
                 assert ast.unparse(node.func) not in forbidden, f"{module}, line {node.lineno}"
                 if ast.unparse(node.func) in {"torch.load", "load_state_dict"}:

@@ -4,8 +4,6 @@ import csv
 import json
 import random
 import signal
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -356,17 +354,17 @@ def test_answers_do_not_depend_on_batch_size_workers_and_processes(
     require_same_answers(evaluation, uninterrupted)
 
 
-def test_torchrun_measures_the_model_that_it_saves(folder):
+def test_two_processes_measure_the_model_that_is_saved(folder):
     """With batch norm: each process has seen other pictures, and only one of them saves."""
-    arguments = train_arguments(folder, "torchrun", "training.max_steps=4", "training.eval_steps=4")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "hf_tasks"]
     overrides = ["training.load_best_model_at_end=false", "training.per_device_eval_batch_size=7"]
+    steps = ["training.max_steps=4", "training.eval_steps=4"]
+    run = folder / "last-of-two"
 
-    subprocess.run([*launcher, *arguments, *overrides], check=True, capture_output=True, timeout=300)
+    run_group(train_arguments(folder, run.name, *steps, *overrides), folder / "last-of-two.log", processes=2)
 
-    alone = evaluate(folder, folder / "torchrun", batch_size=64)
-    require_same_answers(folder / "torchrun", alone)
-    assert history_of(folder / "torchrun")[-1]["eval_loss"] == pytest.approx(
+    alone = evaluate(folder, run, batch_size=64)
+    require_same_answers(run, alone)
+    assert history_of(run)[-1]["eval_loss"] == pytest.approx(
         json.loads((alone / "metrics.json").read_text())["loss"], abs=1e-5
     )
 

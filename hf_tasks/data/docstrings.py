@@ -4,7 +4,7 @@ import ast
 import hashlib
 import sysconfig
 import warnings
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -16,6 +16,7 @@ PACKAGES = ("numpy", "pandas", "scipy", "sklearn")
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 # Folders whose docstrings are about tests or copies of other packages.
 LEFT_OUT = {"test", "tests", "site-packages", "dist-packages", "idlelib", "_vendor", "externals"}
+WITH_STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)
 SUMMARY_CHARACTERS = (20, 200)
 BODY_CHARACTERS = (80, 1500)
 
@@ -93,12 +94,22 @@ def _of_file(path: Path, module: str) -> Iterator[Docstring]:
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # the standard library ships files that are wrong on purpose
         return
-    for node in ast.walk(tree):
+    for node in _definitions(tree):
+        text = ast.get_docstring(node)
+        if text:
+            summary, _, body = text.partition("\n\n")
+            yield Docstring(module, " ".join(summary.split()), " ".join(body.split()))
+
+
+def _definitions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """Level by level, as `ast.walk`, which goes through expressions too and takes twice the time."""
+    waiting = deque[ast.AST]([tree])
+    while waiting:
+        node = waiting.popleft()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            text = ast.get_docstring(node)
-            if text:
-                summary, _, body = text.partition("\n\n")
-                yield Docstring(module, " ".join(summary.split()), " ".join(body.split()))
+            yield node
+        children = ast.iter_child_nodes(node)
+        waiting.extend(child for child in children if isinstance(child, WITH_STATEMENTS))
 
 
 def _is_long_enough(docstring: Docstring) -> bool:
