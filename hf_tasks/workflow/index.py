@@ -23,6 +23,7 @@ from hf_tasks.contract import Indexing
 from hf_tasks.errors import UserError
 from hf_tasks.files import written_aside
 from hf_tasks.metrics.approximate import ApproximateSearch, Neighbours
+from hf_tasks.metrics.cosines import unit_rows
 from hf_tasks.metrics.neighbours import nearest_neighbours
 from hf_tasks.workflow.prediction import Row, find_files, how_to_read, open_writer, task_of_run
 
@@ -161,11 +162,13 @@ def search_index(
         UserError: FAISS is asked for and not there, or nothing to search for.
     """
     writer = open_writer(out)
-    find = ApproximateSearch(index.embeddings_ND) if use_faiss else index.find_exactly
+    find = ApproximateSearch(unit_rows(index.embeddings_ND).numpy()) if use_faiss else index.find_exactly
     answers = _embedded(index.run_folder, inputs, batch_size=batch_size, encoding=encoding)
     done = broken = 0
     with writer as write:
         while rows := list(islice(answers, QUERIES_AT_ONCE)):
+            if isinstance(find, ApproximateSearch) and not done:
+                _tell_recall(find, rows, count)
             for row in _search(index, rows, count, find):
                 done, broken = done + (row["error"] is None), broken + (row["error"] is not None)
                 write(row)
@@ -304,6 +307,13 @@ def _save(folder: Path, index: Index) -> None:
     write_json(folder / FACTS_FILE, facts)
 
 
+def _tell_recall(find: ApproximateSearch, rows: list[Row], count: int) -> None:
+    some = [row["embedding"] for row in rows if row["error"] is None][:RECALL_QUERIES]
+    if some:
+        share = find.recall(np.asarray(some, np.float32), count=count)
+        logger.info(f"FAISS finds {share:.1%} of the {count} nearest, measured on {len(some)} queries")
+
+
 def _search(
     index: Index, rows: list[Row], count: int, find: Callable[..., Neighbours]
 ) -> Iterator[dict[str, Any]]:
@@ -312,10 +322,6 @@ def _search(
     if readable:
         queries_QD = np.asarray(readable, np.float32)
         places_QK, cosines_QK = find(queries_QD, count=count)
-        if isinstance(find, ApproximateSearch):
-            some_QD = queries_QD[:RECALL_QUERIES]
-            share = find.recall(some_QD, count=count)
-            logger.info(f"FAISS finds {share:.1%} of the {count} nearest, measured on {len(some_QD)} queries")
         found = iter(zip(places_QK, 1 - cosines_QK, strict=True))
     for row in rows:
         places_K, distances_K = (None, None) if row["error"] is not None else next(found)
