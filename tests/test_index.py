@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -98,10 +99,35 @@ def test_pictures_are_added_and_removed_without_touching_the_others(folder, shel
         np.testing.assert_array_equal(old, new)
 
 
-def test_a_path_that_is_there_already_is_embedded_anew_and_not_doubled(folder, shelf):
-    add_to_index(shelf, folder / "run", [folder / "train"], batch_size=5)
+@pytest.mark.parametrize("way_there", ["", "../train"])
+def test_a_path_that_is_there_already_is_embedded_anew_and_not_doubled(folder, shelf, way_there):
+    add_to_index(shelf, folder / "run", [folder / "train" / way_there], batch_size=5)
 
     assert sorted(open_index(shelf).entries) == sorted(open_index(folder / "shelf").entries)
+
+
+def test_what_several_writers_do_at_once_is_all_done(folder, shelf):
+    gone = sorted(folder.glob("train/*/[012].png"))
+
+    with ThreadPoolExecutor(len(gone)) as writers:
+        counts = list(writers.map(lambda path: remove_from_index(shelf, [str(path)]), gone))
+
+    assert counts == [1] * 9
+    assert set(open_index(shelf).entries) == {str(path) for path in folder.glob("train/*/3.png")}
+
+
+def test_a_writer_that_was_killed_leaves_the_index_that_was_there(folder, shelf, tmp_path):
+    cut_off = tmp_path / "cut_off"
+    for place in (shelf, cut_off):
+        place.mkdir(exist_ok=True)
+        (place / ".index.parquet.part").write_bytes(b"PAR1 and no more")
+
+    before = len(open_index(shelf).entries)
+    for place in (shelf, cut_off):
+        add_to_index(place, folder / "run", [folder / "more"], batch_size=5)
+
+    assert [len(open_index(place).entries) for place in (shelf, cut_off)] == [before + 4, 4]
+    assert sorted(path.name for path in shelf.iterdir()) == [".lock", "index.parquet"]
 
 
 def test_unreadable_pictures_are_named_and_left_out(folder, shelf, tmp_path):

@@ -178,6 +178,20 @@ def test_queries_that_have_no_match_at_all_are_refused(folder):
         _splits(folder, f"  validation: {{folder: {folder}/alone}}")
 
 
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        (lambda label, number: "one", "no query has another picture of its class in the gallery beyond its"),
+        (lambda label, number: f"of {label}", "no query has another picture of its class in the gallery bey"),
+    ],
+)
+def test_groups_that_leave_nothing_to_match_are_refused(folder, group, message):
+    source = _table(folder, "one_group", "image_path,label,shot", _rows(group))
+
+    with pytest.raises(DataError, match=message):
+        _splits(folder, source, columns="{group: shot}")
+
+
 def test_a_group_column_that_is_not_there_is_refused(folder):
     with pytest.raises(DataError, match=r"data.columns.group: no column 'shot' in data.validation"):
         _splits(folder, f"  validation: {{folder: {folder}/val}}", columns="{group: shot}")

@@ -155,10 +155,13 @@ def test_a_checkpoint_is_a_model_with_its_loss_and_the_model_is_without(folder):
     assert not list((folder / "run/model").glob("*.bin"))
 
 
-def test_a_resumed_run_has_the_weights_of_one_that_was_not_interrupted(folder, tmp_path):
-    recipe = load_recipe(folder / "recipe.yaml", [f"output={tmp_path}/run"])
-    shutil.copytree(folder / "run", tmp_path / "run")
-    checkpoints = sorted((tmp_path / "run/checkpoints").glob("checkpoint-*"), key=lambda path: len(path.name))
+@pytest.mark.parametrize(("name", "kept"), [("run", {"centres"}), ("plain", {"memory", "memory_labels"})])
+def test_a_resumed_run_has_the_weights_of_one_that_was_not_interrupted(
+    folder, plain_run, tmp_path, name, kept
+):
+    recipe = load_recipe(folder / name / "recipe.yaml", [f"output={tmp_path}/run"])
+    shutil.copytree(folder / name, tmp_path / "run")
+    checkpoints = list((tmp_path / "run/checkpoints").glob("checkpoint-*"))
     last = max(checkpoints, key=lambda path: int(path.name.split("-")[1]))
     expected = {name: load_file(last / name) for name in ("model.safetensors", "loss.safetensors")}
     shutil.rmtree(last)
@@ -166,6 +169,7 @@ def test_a_resumed_run_has_the_weights_of_one_that_was_not_interrupted(folder, t
     workflow.run(recipe, resume=True, console=QUIET)
 
     assert len(checkpoints) == 2
+    assert set(expected["loss.safetensors"]) == kept
     for name, tensors in expected.items():
         found = load_file(last / name)
         assert all(torch.equal(found[key], value) for key, value in tensors.items())
@@ -214,8 +218,8 @@ def plain_run(folder):
         "model={name: resnet10t, pretrained: false, image_size: 32, pooling: avgmax}",
         "loss={name: triplet, memory: 20}",
         "flip_average=true",
-        "training.max_steps=2",
-        "training.num_train_epochs=1",
+        "training={max_steps: 2, eval_strategy: steps, eval_steps: 1, save_strategy: steps, save_steps: 1, "
+        "learning_rate: 1.0e-3, dataloader_num_workers: 0, use_cpu: true}",
     ]
     workflow.run(load_recipe(folder / "recipe.yaml", overrides), console=QUIET)
     return folder / "plain"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from hf_tasks.metrics.cutoff import figures_at_cutoff, fit_cutoff, impostor_distances
-from hf_tasks.metrics.retrieval import LabelledEmbeddings, score_queries
+from hf_tasks.metrics.retrieval import NOBODY, LabelledEmbeddings, score_queries
 
 
 def _scores(generator, *, centres, known, unknown, per_class, noise=0.5, queries_per_class=None):
@@ -99,7 +99,8 @@ def test_shares_at_a_cutoff_by_hand():
         np.stack([np.cos(query_degrees), np.sin(query_degrees)], axis=1), np.array([0, 0, 0, 5])
     )
 
-    figures = figures_at_cutoff(score_queries(queries, gallery), 1 - np.cos(np.radians(20)))
+    scores = score_queries(queries, gallery)
+    figures = figures_at_cutoff(scores, 1 - np.cos(np.radians(20)))
 
     # 10 degrees off: accepted, right. 40: refused. 10 off, the other class: wrong. 5 off, unknown: wrong.
     assert figures == pytest.approx(
@@ -108,6 +109,18 @@ def test_shares_at_a_cutoff_by_hand():
             "true_accept_rate": 1 / 3, "false_accept_rate": 1,
         }
     )  # fmt: skip
+    # The distance of the nearest query itself is within the cut-off.
+    assert figures_at_cutoff(scores, 1 - scores.neighbour_cosines_QK[3, 0])["accepted"] == 1 / 4
+
+
+def test_a_query_that_is_left_nothing_to_compare_with_is_no_impostor():
+    vectors = np.eye(3)
+    gallery = LabelledEmbeddings(vectors, np.array([0, 0, 1]), np.array([5, 5, 5]))
+    queries = LabelledEmbeddings(vectors[:2], np.array([0, 0]), np.array([5, NOBODY]))
+
+    cutoff = fit_cutoff(score_queries(queries, gallery))
+
+    assert (cutoff.impostors, cutoff.from_unknown_queries) == (1, False)
 
 
 def test_a_single_class_leaves_nothing_to_refuse():

@@ -60,12 +60,17 @@ def _plain_scores(queries, gallery, own_rows, ks):
 
 
 def _random_case(seed, *, queries, gallery, width, classes, levels=None, groups=False):
-    """Embeddings of few levels are full of ties; queries and gallery share a picture here and there."""
+    """Embeddings of few levels are full of ties, those of none differ by what float32 cannot compare.
+
+    Queries and gallery share a picture here and there.
+    """
     generator = np.random.default_rng(seed)
 
     def draw(count):
         if levels is None:
             return generator.normal(size=(count, width)).astype(np.float32)
+        if levels == 0:
+            return (1 + 3e-4 * generator.normal(size=(count, width))).astype(np.float32)
         return generator.integers(-levels, levels + 1, (count, width)).astype(np.float32)
 
     gallery_ND, query_ND = draw(gallery), draw(queries)
@@ -92,7 +97,7 @@ def _random_case(seed, *, queries, gallery, width, classes, levels=None, groups=
     gallery=st.integers(1, 60),
     width=st.integers(1, 6),
     classes=st.integers(1, 30),
-    levels=st.sampled_from([None, 1, 2]),
+    levels=st.sampled_from([None, 0, 1, 2]),
     groups=st.booleans(),
     block_cells=st.sampled_from([1, 50, 10**6]),
 )
@@ -111,7 +116,7 @@ def test_every_score_is_that_of_a_plain_ranking_in_float64(seed, block_cells, **
 
 
 @pytest.mark.parametrize("groups", [False, True])
-@pytest.mark.parametrize(("levels", "classes"), [(None, 100), (None, 3), (1, 100)])
+@pytest.mark.parametrize(("levels", "classes"), [(None, 100), (None, 3), (0, 100), (0, 3), (1, 100)])
 def test_a_gallery_of_many_tiles_is_ranked_as_a_whole(levels, classes, groups):
     left, right, own_rows = _random_case(
         5, queries=12, gallery=700, width=4, classes=classes, levels=levels, groups=groups
@@ -148,6 +153,18 @@ def test_the_first_match_is_found_far_behind_the_nearest_few():
     assert scores.first_match_rank_Q.tolist() == [151]
     assert scores.first_match_Q.tolist() == [150]
     assert average_scores(scores)["mrr"] == 1 / 151
+
+
+def test_the_nearest_of_another_class_is_found_behind_all_matches():
+    angles = np.linspace(0, 1, 20)
+    gallery = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+    scores = score_queries(
+        LabelledEmbeddings(np.array([[1.0, 0.0]]), np.array([0])),
+        LabelledEmbeddings(gallery, np.repeat([0, 1], [15, 5])),
+    )
+
+    assert scores.other_class_cosine_Q == pytest.approx(np.cos(angles[15]), abs=1e-7)
 
 
 def test_equal_pictures_rank_in_the_order_of_the_gallery():

@@ -6,6 +6,8 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -169,10 +171,13 @@ def test_a_pickle_that_is_called_torchscript_is_refused(tmp_path, mark):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["index.json", "entries.parquet", "embeddings.safetensors"])
-def test_an_index_that_lies_is_refused(tmp_path, mark, name):
-    (tmp_path / "index.json").write_text('{"entries": 1}')
-    write_pickle(tmp_path / name, mark)
+@pytest.mark.parametrize("what", ["pickle", "no facts", "no embeddings"])
+def test_an_index_that_lies_is_refused(tmp_path, mark, what):
+    path = tmp_path / "index.parquet"
+    table = pa.table({"path": ["a"], "label": ["b"], "embedding": [[1.0] if what == "no facts" else "c"]})
+    pq.write_table(table.replace_schema_metadata({} if what == "no facts" else {"hf_tasks": "{}"}), path)
+    if what == "pickle":
+        write_pickle(path, mark)
 
     with pytest.raises(UserError, match="the index is damaged"):
         open_index(tmp_path)

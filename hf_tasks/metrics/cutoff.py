@@ -27,10 +27,12 @@ def impostor_distances(scores: QueryScores) -> tuple[NDArray[np.float64], bool]:
 
     These are the queries of unknown classes, if there are any. If not, each query stands in for one: its
     distance to the nearest row of another class is what it would be if its own were not in the gallery.
+    Queries for which the gallery has no such row are not among them.
     """
-    is_unknown_Q = scores.matches_Q == 0
-    distances_Q = 1 - scores.other_class_cosine_Q
-    return (distances_Q[is_unknown_Q], True) if is_unknown_Q.any() else (distances_Q, False)
+    is_there_Q = np.isfinite(scores.other_class_cosine_Q)
+    is_unknown_Q = is_there_Q & (scores.matches_Q == 0)
+    chosen_Q = is_unknown_Q if is_unknown_Q.any() else is_there_Q
+    return 1 - scores.other_class_cosine_Q[chosen_Q], bool(is_unknown_Q.any())
 
 
 def fit_cutoff(scores: QueryScores, *, false_accept_rate: float | None = None) -> Cutoff:
@@ -48,7 +50,7 @@ def fit_cutoff(scores: QueryScores, *, false_accept_rate: float | None = None) -
         ValueError: the gallery has a single class and there are no queries of others, so nothing to refuse.
     """
     impostors_I, from_unknown = impostor_distances(scores)
-    impostors_I = np.sort(impostors_I[np.isfinite(impostors_I)])
+    impostors_I = np.sort(impostors_I)
     if len(impostors_I) == 0:
         raise ValueError("cut-off: no query could be taken for another class; wanted two classes at least")
     known_Q = scores.matches_Q > 0

@@ -102,7 +102,13 @@ def score_queries(
     """
     own_rows_Q = np.full(len(queries.labels_N), NOBODY) if own_rows_Q is None else own_rows_Q
     _require_fitting(queries, gallery, own_rows_Q, ks)
-    matches_Q = _count_matches(queries, gallery, own_rows_Q)
+    matches_Q = count_matches(
+        queries.labels_N,
+        gallery.labels_N,
+        has_own_row_Q=own_rows_Q != NOBODY,
+        groups_Q=queries.groups_N,
+        groups_G=gallery.groups_N,
+    )
     task = _Ranking(queries, gallery, own_rows_Q, matches_Q, tuple(ks), torch.device(device))
     return task.scores(block_cells, approximate)
 
@@ -127,6 +133,33 @@ def average_scores(scores: QueryScores) -> dict[str, float]:
     figures["r_precision"] = known.r_precision_Q.mean()
     figures["mrr"] = (1 / known.first_match_rank_Q).mean()
     return {name: float(value) for name, value in figures.items()}
+
+
+def count_matches(
+    labels_Q: Integers,
+    labels_G: Integers,
+    *,
+    has_own_row_Q: NDArray[np.bool_],
+    groups_Q: Integers | None = None,
+    groups_G: Integers | None = None,
+) -> Integers:
+    """Gallery rows of each query's class, less its own row and those of its group.
+
+    Args:
+        labels_Q: class numbers of the queries.
+        labels_G: those of the gallery.
+        has_own_row_Q: whether a query's own picture is in the gallery.
+        groups_Q: groups of the queries, NOBODY for none; left out like those of the gallery: no groups.
+        groups_G: those of the gallery.
+    """
+    counts_Q = _occurrences(labels_G[:, None], labels_Q[:, None])
+    counts_Q -= has_own_row_Q
+    if groups_Q is None or groups_G is None:
+        return counts_Q
+    shared_Q = _occurrences(np.stack([labels_G, groups_G], axis=1), np.stack([labels_Q, groups_Q], axis=1))
+    # A query's own row is of its group, and already taken off.
+    shared_Q -= has_own_row_Q
+    return counts_Q - np.where(groups_Q != NOBODY, shared_Q, 0)
 
 
 @dataclass(frozen=True)
@@ -229,23 +262,6 @@ def _cosines_to(block: Block, columns: Tensor) -> Tensor:
     cosines = torch.full(columns.shape, NOWHERE, dtype=torch.float64, device=columns.device)
     cosines[is_there] = block.exact(rows_P, columns[is_there])
     return cosines
-
-
-def _count_matches(
-    queries: LabelledEmbeddings, gallery: LabelledEmbeddings, own_rows_Q: Integers
-) -> Integers:
-    """Gallery rows of each query's class, less its own row and those of its group."""
-    counts_Q = _occurrences(gallery.labels_N[:, None], queries.labels_N[:, None])
-    counts_Q -= own_rows_Q != NOBODY
-    if queries.groups_N is None or gallery.groups_N is None:
-        return counts_Q
-    shared_Q = _occurrences(
-        np.stack([gallery.labels_N, gallery.groups_N], axis=1),
-        np.stack([queries.labels_N, queries.groups_N], axis=1),
-    )
-    # A query's own row is of its group, and already taken off.
-    shared_Q -= own_rows_Q != NOBODY
-    return counts_Q - np.where(queries.groups_N != NOBODY, shared_Q, 0)
 
 
 def _occurrences(keys_GC: Integers, wanted_QC: Integers) -> Integers:

@@ -4,63 +4,36 @@ N entries, Q queries, D width, K neighbours.
 """
 
 import hashlib
-import json
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from hf_tasks.artifacts import Artifacts, write_json
+from hf_tasks.artifacts import Artifacts
 from hf_tasks.contract import Indexing
 from hf_tasks.errors import UserError
-from hf_tasks.files import written_aside
 from hf_tasks.metrics.approximate import ApproximateSearch, Neighbours
+from hf_tasks.metrics.cosines import unit_rows
 from hf_tasks.metrics.neighbours import nearest_neighbours
-from hf_tasks.workflow.prediction import Row, find_files, how_to_read, open_writer, task_of_run
+from hf_tasks.workflow.index_file import Index, is_index, only_writer, open_index, require_index, save_index
+from hf_tasks.workflow.prediction import (
+    Row,
+    find_files,
+    how_to_read,
+    open_writer,
+    task_of_run,
+    with_names_in_utf8,
+)
 
-FACTS_FILE, ENTRIES_FILE, EMBEDDINGS_FILE = "index.json", "entries.parquet", "embeddings.safetensors"
-TENSOR = "embeddings"
 HASHED_SUFFIXES = frozenset({".json", ".safetensors"})
 QUERIES_AT_ONCE = 1024
 RECALL_QUERIES = 100
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Index:
-    """A gallery: what each entry is, where it lies among the others, and whose embeddings they are."""
-
-    run_folder: Path
-    model_hash: str
-    cutoff_distance: float | None
-    """1 - cosine beyond which a query is refused; None where the model has no such distance."""
-    kind: str
-    """What an entry is known by: `path` or `text`."""
-    entries: tuple[str, ...]
-    """Absolute paths, or texts; each once."""
-    labels: tuple[str | None, ...]
-    embeddings_ND: np.ndarray
-
-    def find_exactly(self, queries_QD: np.ndarray, *, count: int) -> Neighbours:
-        """Places and cosines of the entries nearest to each query."""
-        return nearest_neighbours(queries_QD, self.embeddings_ND, count=count)
-
-    def select(self, places: list[int]) -> "Index":
-        """Some of the entries."""
-        return replace(
-            self,
-            entries=tuple(self.entries[place] for place in places),
-            labels=tuple(self.labels[place] for place in places),
-            embeddings_ND=self.embeddings_ND[places],
-        )
 
 
 def add_to_index(
@@ -89,29 +62,20 @@ def add_to_index(
         UserError: no finished run, nothing to add, or the index belongs to another model.
     """
     indexing = _indexing(run_folder)
-    index = _open_or_new(folder, run_folder, indexing)
-    unique: dict[str, tuple[str | None, np.ndarray]] = {}
+    kind = _open_or_new(folder, run_folder, indexing).kind
+    new: dict[str, tuple[str | None, np.ndarray]] = {}
     broken = []
     for row in _embedded(run_folder, galleries, batch_size=batch_size, encoding=encoding):
         if row["error"] is None:
             label = _label(Path(row["path"]), galleries)
-            unique[_known_as(row[index.kind], index.kind)] = label, np.asarray(row["embedding"], np.float32)
+            new[_known_as(row[kind], kind)] = label, np.asarray(row["embedding"], np.float32)
         else:
             broken.append(row)
-    if not unique:
+    if not new:
         raise UserError(f"{folder}: none of {len(broken)} inputs could be read: {broken[0]['error']}")
-    kept = index.select([place for place, entry in enumerate(index.entries) if entry not in unique])
-    embeddings = np.stack([embedding for _, embedding in unique.values()])
-    _save(
-        folder,
-        replace(
-            index,
-            entries=(*kept.entries, *unique),
-            labels=(*kept.labels, *(label for label, _ in unique.values())),
-            embeddings_ND=np.concatenate([kept.embeddings_ND.reshape(-1, embeddings.shape[1]), embeddings]),
-        ),
-    )
-    return len(unique), broken
+    with only_writer(folder):
+        save_index(folder, _with_entries(_open_or_new(folder, run_folder, indexing), new))
+    return len(new), broken
 
 
 def remove_from_index(folder: Path, names: list[str]) -> int:
@@ -120,15 +84,19 @@ def remove_from_index(folder: Path, names: list[str]) -> int:
     Raises:
         UserError: no index, or a name that is neither an entry nor a class in it.
     """
-    index = open_index(folder)
-    known = {*index.entries, *index.labels}
-    wanted = {name if name in known else _known_as(name, index.kind) for name in names}
-    unknown = sorted(wanted - known)
-    if unknown:
-        raise UserError(f"{folder}: neither a {index.kind} nor a class of this index: {', '.join(unknown)}")
-    entries = enumerate(zip(index.entries, index.labels, strict=True))
-    kept = [place for place, (entry, label) in entries if entry not in wanted and label not in wanted]
-    _save(folder, index.select(kept))
+    require_index(folder)
+    with only_writer(folder):
+        index = open_index(folder)
+        known = {*index.entries, *index.labels}
+        wanted = {name if name in known else _known_as(name, index.kind) for name in names}
+        unknown = sorted(wanted - known)
+        if unknown:
+            raise UserError(
+                f"{folder}: neither a {index.kind} nor a class of this index: {', '.join(unknown)}"
+            )
+        entries = enumerate(zip(index.entries, index.labels, strict=True))
+        kept = [place for place, (entry, label) in entries if entry not in wanted and label not in wanted]
+        save_index(folder, index.select(kept))
     return len(index.entries) - len(kept)
 
 
@@ -161,11 +129,15 @@ def search_index(
         UserError: FAISS is asked for and not there, or nothing to search for.
     """
     writer = open_writer(out)
-    find = ApproximateSearch(index.embeddings_ND) if use_faiss else index.find_exactly
+    find: Callable[..., Neighbours] = partial(nearest_neighbours, gallery_GD=index.embeddings_ND)
+    if use_faiss:
+        find = ApproximateSearch(unit_rows(index.embeddings_ND).numpy())
     answers = _embedded(index.run_folder, inputs, batch_size=batch_size, encoding=encoding)
     done = broken = 0
     with writer as write:
         while rows := list(islice(answers, QUERIES_AT_ONCE)):
+            if isinstance(find, ApproximateSearch) and not done:
+                _tell_recall(find, rows, count)
             for row in _search(index, rows, count, find):
                 done, broken = done + (row["error"] is None), broken + (row["error"] is not None)
                 write(row)
@@ -190,33 +162,6 @@ def open_for_search(folder: Path, run_folder: Path | None = None) -> Index:
     return index
 
 
-def open_index(folder: Path) -> Index:
-    """Read an index.
-
-    Raises:
-        UserError: there is none, or its files do not belong together.
-    """
-    if not (folder / FACTS_FILE).is_file():
-        raise UserError(f"{folder}: no index; wanted a folder that `hf-tasks index` has written")
-    try:
-        facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
-        entries = pq.read_table(folder / ENTRIES_FILE)
-        embeddings_ND = load_file(folder / EMBEDDINGS_FILE)[TENSOR]
-    except (OSError, ValueError, LookupError, SafetensorError) as error:
-        raise UserError(f"{folder}: the index is damaged: {error}; write it anew") from error
-    if len(entries) != len(embeddings_ND) or facts["entries"] != len(entries):
-        raise UserError(f"{folder}: its files are of different writings; write the index anew")
-    return Index(
-        run_folder=Path(facts["run"]),
-        model_hash=facts["model_hash"],
-        cutoff_distance=facts["cutoff_distance"],
-        kind=entries.column_names[0],
-        entries=tuple(entries.column(0).to_pylist()),
-        labels=tuple(entries.column("label").to_pylist()),
-        embeddings_ND=embeddings_ND,
-    )
-
-
 def hash_model(run_folder: Path) -> str:
     """SHA-256 over the weights of a run's model and all that is set in its folder, such as its tokenizer."""
     model = Artifacts(run_folder).model
@@ -229,11 +174,12 @@ def hash_model(run_folder: Path) -> str:
 
 
 def _open_or_new(folder: Path, run_folder: Path, indexing: Indexing) -> Index:
-    if (folder / FACTS_FILE).is_file():
+    if is_index(folder):
         index = open_index(folder)
         _require_model(folder, index, run_folder)
         return index
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # What is hidden is of a first writing that was cut off.
+    if folder.exists() and (not folder.is_dir() or not all(path.name[0] == "." for path in folder.iterdir())):
         raise UserError(f"--out: {folder} is there and is no index; name a new folder")
     return Index(
         run_folder=run_folder.absolute(),
@@ -262,12 +208,29 @@ def _embedded(
     indexing = _indexing(run_folder)
     paths = list(find_files(inputs, indexing.file_suffixes))
     reading = how_to_read(encoding, holds_texts=indexing.entry == "text")
-    return indexing.load_embedder(Artifacts(run_folder).model, **reading)(paths, batch_size=batch_size)
+    embedder = indexing.load_embedder(Artifacts(run_folder).model, **reading)
+    return map(with_names_in_utf8, embedder(paths, batch_size=batch_size))
+
+
+def _with_entries(index: Index, new: Mapping[str, tuple[str | None, np.ndarray]]) -> Index:
+    """The index with more entries, which take the place of those of the same name."""
+    kept = index.select([place for place, entry in enumerate(index.entries) if entry not in new])
+    labels, embeddings = zip(*new.values(), strict=True)
+    width = len(embeddings[0])
+    return replace(
+        index,
+        entries=(*kept.entries, *new),
+        labels=(*kept.labels, *labels),
+        embeddings_ND=np.concatenate([kept.embeddings_ND.reshape(-1, width), np.stack(embeddings)]),
+    )
 
 
 def _known_as(name: str, kind: str) -> str:
-    """A path is kept absolute, so that it is the same from every folder."""
-    return str(Path(name).absolute()) if kind == "path" else name
+    """A path is kept absolute and without `..`, so that it is the same from every folder."""
+    if kind != "path":
+        return name
+    path = Path(name).absolute()
+    return str(path.parent.resolve() / path.name if ".." in path.parts else path)
 
 
 def _require_model(folder: Path, index: Index, run_folder: Path) -> None:
@@ -286,22 +249,11 @@ def _label(path: Path, galleries: list[Path]) -> str | None:
     return None
 
 
-def _save(folder: Path, index: Index) -> None:
-    """Facts last: a crash before leaves files that open_index refuses, never ones that lie."""
-    folder.mkdir(parents=True, exist_ok=True)
-    entries = {index.kind: pa.array(index.entries, pa.string()), "label": pa.array(index.labels, pa.string())}
-    (folder / FACTS_FILE).unlink(missing_ok=True)
-    with written_aside(folder / ENTRIES_FILE) as aside:
-        pq.write_table(pa.table(entries), aside)
-    with written_aside(folder / EMBEDDINGS_FILE) as aside:
-        save_file({TENSOR: np.ascontiguousarray(index.embeddings_ND)}, aside)
-    facts = {
-        "run": str(index.run_folder),
-        "model_hash": index.model_hash,
-        "cutoff_distance": index.cutoff_distance,
-        "entries": len(index.entries),
-    }
-    write_json(folder / FACTS_FILE, facts)
+def _tell_recall(find: ApproximateSearch, rows: list[Row], count: int) -> None:
+    some = [row["embedding"] for row in rows if row["error"] is None][:RECALL_QUERIES]
+    if some:
+        share = find.recall(np.asarray(some, np.float32), count=count)
+        logger.info(f"FAISS finds {share:.1%} of the {count} nearest, measured on {len(some)} queries")
 
 
 def _search(
@@ -312,10 +264,6 @@ def _search(
     if readable:
         queries_QD = np.asarray(readable, np.float32)
         places_QK, cosines_QK = find(queries_QD, count=count)
-        if isinstance(find, ApproximateSearch):
-            some_QD = queries_QD[:RECALL_QUERIES]
-            share = find.recall(some_QD, count=count)
-            logger.info(f"FAISS finds {share:.1%} of the {count} nearest, measured on {len(some_QD)} queries")
         found = iter(zip(places_QK, 1 - cosines_QK, strict=True))
     for row in rows:
         places_K, distances_K = (None, None) if row["error"] is not None else next(found)

@@ -106,7 +106,7 @@ def open_predictor(
         exported = [open_export(artifacts.exports, with_format, build_model)]
     with explained_model(artifacts.model):
         predictor = task.load_predictor(artifacts.model, *exported, **reading)
-    return paths, map(_with_names_in_utf8, predictor(paths, batch_size=batch_size))
+    return paths, map(with_names_in_utf8, predictor(paths, batch_size=batch_size))
 
 
 def how_to_read(encoding: str | None, *, holds_texts: bool) -> dict[str, str]:
@@ -150,7 +150,7 @@ def find_files(inputs: list[Path], suffixes: frozenset[str]) -> Iterator[Path]:
             raise UserError(f"{path}: no such file or folder")
 
 
-def _with_names_in_utf8(row: Row) -> Row:
+def with_names_in_utf8(row: Row) -> Row:
     r"""The row, with what is not UTF-8 in file names written out, as `\xff`."""
     names = {key: row[key] for key in ("path", "file", "error") if row.get(key) is not None}
     return {

@@ -6,6 +6,7 @@
 Each runs in a process of its own, so that peak memory is its own: the most that the process held less what
 it held with libraries and vectors loaded. AccuracyCalculator searches with FAISS if left alone (`faiss-cpu`),
 or in one matrix of distances (`CustomKNN`); both are asked for precision@1 and MAP@R with k = max R.
+`product` is the multiplication of queries and gallery alone, in tiles as ours: what no exact way goes below.
 On a machine with other work, compare the seconds of CPU: threads that wait cost none.
 """
 
@@ -57,11 +58,24 @@ class PeakMemory:
         self.mebibytes = (self.peak - self.start) / 2**20
 
 
+def multiply(queries_QD: torch.Tensor, gallery_GD: torch.Tensor, *, tile: int = 1024) -> None:
+    """All cosines, each tile written over the one before."""
+    cosines_BC = torch.empty(tile, tile)
+    for queries_BD in queries_QD.split(tile):
+        for rows_CD in gallery_GD.split(tile):
+            torch.mm(queries_BD, rows_CD.T, out=cosines_BC[: len(queries_BD), : len(rows_CD)])
+
+
 def measure(who: str, queries: int, gallery: int) -> dict:
     """Time, memory and figures of one way, in this process."""
     query_rows, query_labels = vectors(queries, seed=1)
     gallery_rows, gallery_labels = vectors(gallery, seed=2)
-    if who == "ours":
+    if who == "product":
+
+        def figures() -> list[float]:
+            multiply(torch.from_numpy(query_rows), torch.from_numpy(gallery_rows))
+            return []
+    elif who == "ours":
         from hf_tasks.metrics.retrieval import LabelledEmbeddings, average_scores, score_queries
 
         def figures() -> list[float]:
@@ -112,8 +126,11 @@ def main() -> None:
         who, queries, gallery = arguments.measure
         print(json.dumps(measure(who, int(queries), int(gallery))))
         return
-    print(f"{QUERIES:,} x {GALLERY:,} x {WIDTH}, {torch.get_num_threads()} threads, CPU")
-    for who in ("ours", "faiss", "matrix"):
+    billions = 2 * QUERIES * GALLERY * WIDTH / 1e9
+    print(
+        f"{QUERIES:,} x {GALLERY:,} x {WIDTH}: {billions:.0f} GFLOP, {torch.get_num_threads()} threads, CPU"
+    )
+    for who in ("product", "ours", "faiss", "matrix"):
         print(f"{who:8}", in_own_process(who, QUERIES, GALLERY), flush=True)
     for queries, gallery in () if arguments.no_growth else GROWTH:
         found = in_own_process("ours", queries, gallery)

@@ -29,6 +29,7 @@ from hf_tasks.data.skipping import without_bad_pictures
 from hf_tasks.data.sources import FolderSource, Source, source_name
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import require_readable
+from hf_tasks.metrics.retrieval import NOBODY, count_matches
 from hf_tasks.tasks.metric_learning.settings import Columns, Settings
 
 NO_GROUP = -1
@@ -242,17 +243,25 @@ def _require_matches(validation: datasets.Dataset) -> None:
     for name, is_in_N in (("query", is_query_N), ("gallery", is_gallery_N)):
         if not is_in_N.any():
             raise DataError(f"data.columns.is_{name}: no row is in the {name}; wanted at least one")
-    queries_of_C = np.bincount(labels_N[is_query_N], minlength=labels_N.max() + 1)
-    gallery_of_C = np.bincount(labels_N[is_gallery_N], minlength=labels_N.max() + 1)
-    both_of_C = np.bincount(labels_N[is_query_N & is_gallery_N], minlength=labels_N.max() + 1)
-    can_match_C = (queries_of_C > 0) & ((gallery_of_C > 1) | (gallery_of_C > both_of_C))
-    if not can_match_C.any():
+    groups_N = np.asarray(validation["group"][:])
+    sides = {
+        "has_own_row_Q": own_gallery_rows(validation)[is_query_N] != NOBODY,
+        "groups_Q": groups_N[is_query_N],
+        "groups_G": groups_N[is_gallery_N],
+    }
+    beyond = "in the gallery" if (groups_N == NO_GROUP).all() else "in the gallery beyond its own group"
+    matches_Q = count_matches(labels_N[is_query_N], labels_N[is_gallery_N], **sides)
+    if not matches_Q.any():
         raise DataError(
-            "data: no query has another picture of its class in the gallery, so nothing can be measured; "
+            f"data: no query has another picture of its class {beyond}, so nothing can be measured; "
             "wanted the same class names on both sides"
         )
-    if np.count_nonzero(gallery_of_C) < 2:
+    if len(np.unique(labels_N[is_gallery_N])) < 2:
         raise DataError("data: the gallery holds one class; wanted two at least, to tell apart")
+    one_label_N = np.zeros_like(labels_N)
+    rows_there_Q = count_matches(one_label_N[is_query_N], one_label_N[is_gallery_N], **sides)
+    if (rows_there_Q == matches_Q).all():
+        raise DataError(f"data: no query has a picture of another class {beyond}; wanted one, to tell apart")
 
 
 def _few_of_each_class(rows: datasets.Dataset, count: int, *, parts: Sequence[str]) -> datasets.Dataset:
