@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isclose
 from typing import Any
 
 from markupsafe import Markup
@@ -40,6 +41,8 @@ def metric_section(record: RunRecord) -> Section:
     for name, value in record.metrics.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
+        if name == "f1_micro" and isclose(value, record.metrics.get("accuracy", -1)):
+            continue  # of one class per example it is the accuracy
         title, about = described(name)
         is_share = isinstance(value, float) and name not in NO_SHARES and 0 <= value <= 1
         shown = percent if is_share else figure
