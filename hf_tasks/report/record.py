@@ -114,7 +114,7 @@ def environment_section(record: RunRecord) -> Section:
     """Versions, machine, and how long training took."""
     training = record.metrics.get("training", {})
     facts = [*record.environment.items(), *(training.items() if isinstance(training, Mapping) else ())]
-    texts = [(name.replace("_", " "), figure(value)) for name, value in facts]
+    texts = [(name.replace("_", " "), "none" if value is None else figure(value)) for name, value in facts]
     return Section("environment", "Environment", "", render("facts.html", facts=texts))
 
 
