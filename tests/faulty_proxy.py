@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 ANSWERS: Mapping[str, tuple[int, Mapping[str, str], bytes]] = {
     "gateway": (502, {"Content-Type": "text/html"}, b"<html>Bad Gateway</html>"),
     "busy": (429, {"Retry-After": "3600"}, b"slow down"),
+    "large": (413, {}, b"too large"),
     "login": (200, {"Content-Type": "text/html"}, b"<html>Please sign in</html>"),
     "empty": (200, {"Content-Type": "application/json"}, b""),
 }
@@ -17,7 +18,8 @@ class FaultyProxy:
     """Treats a request by what `mode` says of its number.
 
     pass; error (500), gateway (502), busy (429, come back in an hour), login (200, a page to sign in), empty
-    (200, nothing) and hang, of which the server hears nothing; lose and cut, where only the answer suffers.
+    (200, nothing), large (413 to files) and hang, of which the server hears nothing; lose and cut, where only
+    the answer suffers.
     """
 
     def __init__(self, port: int) -> None:
@@ -51,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(500, "the database is on fire")
         elif mode == "hang":
             self.proxy.released.wait(60)
-        elif mode in ANSWERS:
+        elif mode in ANSWERS and (mode != "large" or self.command == "PUT"):
             status, headers, content = ANSWERS[mode]
             self.answer_with(status, headers, content, len(content))
         else:

@@ -210,6 +210,19 @@ def test_what_the_server_refuses_is_set_aside_and_the_rest_goes_on(server, files
     assert server.run_of(files).data.params["long"] == "x" * 6000
 
 
+def test_a_file_too_large_for_the_server_does_not_hold_up_the_rest(server, proxy, files):
+    journal = open_journal(files, "large")
+    (files.folder / "large.bin").write_bytes(b"large")
+    journal.append("artifact", {"path": "large.bin", "to": ""})
+    append_points(journal, range(2))
+    proxy.mode = lambda number: "large"
+
+    send_pending(files, connect(files), has_ended=False)
+
+    assert "413" in json.loads(files.refused.read_text())["reason"]
+    assert server.steps_of(files) == Counter(range(2))
+
+
 def test_values_that_are_no_numbers_arrive_as_such(server, files):
     journal = open_journal(files, "nan")
     journal.append("metrics", {"step": 0, "values": {"nan": "nan", "inf": "inf"}})

@@ -13,12 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
+from requests import HTTPError
 
 from hf_tasks.callbacks.journal import Bookmark, Event, TrackingFiles, read_events
 from hf_tasks.callbacks.mlflow_server import ServerRun
@@ -157,6 +159,11 @@ def _deliver(files: TrackingFiles, run: ServerRun, batch: Sequence[Event], *, is
         else:
             for event in batch:
                 _deliver(files, run, [event], is_in_doubt=True)
+    except HTTPError as error:
+        # A file that no later attempt makes smaller would keep back all that comes after it.
+        if error.response.status_code != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise
+        _set_aside(files, batch[0], str(error))
 
 
 def _send(files: TrackingFiles, run: ServerRun, batch: Sequence[Event], *, is_in_doubt: bool) -> None:
