@@ -161,7 +161,7 @@ def _deliver(files: TrackingFiles, run: ServerRun, batch: Sequence[Event], *, is
                 _deliver(files, run, [event], is_in_doubt=True)
     except HTTPError as error:
         # A file that no later attempt makes smaller would keep back all that comes after it.
-        if error.response.status_code != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        if error.response is None or error.response.status_code != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             raise
         _set_aside(files, batch[0], str(error))
 
