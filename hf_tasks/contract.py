@@ -150,6 +150,8 @@ class Comparison:
     """Whether the first and the second answered rightly, bool (N,)."""
     outcomes: tuple[str, str] = ("fixed", "broken")
     """What an example is that only the second has right, and one that only the first has."""
+    gain_N: np.ndarray | None = None
+    """How much better the second is on each; None where examples are right or wrong and nothing between."""
 
 
 @dataclass(frozen=True)

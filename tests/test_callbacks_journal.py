@@ -1,7 +1,9 @@
 import itertools
 import json
 import math
+import resource
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,11 +36,33 @@ def test_a_journal_goes_on_where_it_ended(tmp_path):
     assert list(read_events(path, events[0].end)) == events[1:]
 
 
-def test_half_a_line_is_not_read_and_is_cut_off_when_the_journal_goes_on(tmp_path):
+def test_what_a_full_disk_does_not_take_goes_with_a_later_event(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    journal.append("metrics", {"step": 0})
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, hard_limit))
+    try:
+        journal.append("metrics", {"step": 1})
+        journal.append("metrics", {"step": 2})
+        journal.sync()
+        during = [event.content["step"] for event in read_events(path)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard_limit, hard_limit))
+    journal.append("metrics", {"step": 3})
+
+    assert during == [0]
+    assert [event.content["step"] for event in read_events(path)] == [0, 1, 2, 3]
+    assert journal.close() == 0
+
+
+@pytest.mark.parametrize("rest", [b'{"number": 1, "ti', b"\0\0\0\n"])
+def test_half_a_line_is_not_read_and_is_cut_off_when_the_journal_goes_on(tmp_path, rest):
     path = tmp_path / "journal.jsonl"
     Journal(path).append("start", {"name": "ж"})
     with path.open("ab") as file:
-        file.write(b'{"number": 1, "ti')
+        file.write(rest)
 
     before = [event.kind for event in read_events(path)]
     Journal(path).append("status", {})

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 from faulty_proxy import FaultyProxy
@@ -65,7 +66,7 @@ def runs_called(server, name):
     return server.client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
 
 
-@pytest.mark.parametrize("fault", ["error", "hang", "lose"])
+@pytest.mark.parametrize("fault", ["error", "hang", "lose", "gateway", "busy", "login", "cut"])
 def test_faults_at_any_request_lose_nothing_and_send_nothing_twice(server, proxy, files, fault):
     journal = open_journal(files, f"fault-{fault}")
     append_points(journal, range(3))
@@ -88,6 +89,44 @@ def test_faults_at_any_request_lose_nothing_and_send_nothing_twice(server, proxy
     assert server.run_of(files).data.params == {"training.learning_rate": "0.1"}
     assert server.run_of(files).info.status == "FINISHED"
     assert len(runs_called(server, f"fault-{fault}")) == 1
+
+
+def test_an_answer_of_nothing_is_no_run(server, proxy, files):
+    append_points(open_journal(files, "empty"), range(2))
+    proxy.mode = lambda number: "empty" if number in {1, 4} else "pass"  # the experiment, then the run
+    run = connect(files)
+
+    with pytest.raises(mlflow.exceptions.MlflowException, match="the server's answer is empty"):
+        send_pending(files, run, has_ended=False)
+    with suppress(mlflow.exceptions.MlflowException):  # of a new experiment the fourth request is another
+        send_pending(files, run, has_ended=False)
+    send_pending(files, run, has_ended=False)
+
+    assert server.steps_of(files) == Counter(range(2))
+    assert len(runs_called(server, "empty")) == 1
+
+
+def test_a_process_that_still_sends_leaves_alone_what_has_taken_the_place_of_its_run(
+    server, proxy, files, tmp_path
+):
+    append_points(open_journal(files, "replaced"), range(2))
+    proxy.mode = lambda number: "hang" if number == 4 else "pass"
+    has_ended = threading.Event()
+    has_ended.set()
+    sender = threading.Thread(target=follow, args=(files, connect(files), has_ended))
+    sender.start()
+    wait_until(lambda: proxy.requests >= 4)
+
+    files.folder.rename(tmp_path / "aside")
+    append_points(open_journal(files, "replacing"), range(2))
+    proxy.released.set()
+    sender.join(60)
+
+    assert not sender.is_alive()
+    assert {path.name for path in files.folder.iterdir()} == {"journal.jsonl"}
+    send_pending(files, connect(files), has_ended=False)
+    assert server.steps_of(files) == Counter(range(2))
+    assert len(runs_called(server, "replacing")) == 1
 
 
 def test_points_wait_for_a_stopped_server_and_arrive_once_it_is_back(server, files, monkeypatch):
@@ -169,6 +208,19 @@ def test_what_the_server_refuses_is_set_aside_and_the_rest_goes_on(server, files
     assert "no longer there" in refused[1]["reason"]
     assert server.steps_of(files) == Counter([0, 1])
     assert server.run_of(files).data.params["long"] == "x" * 6000
+
+
+def test_a_file_too_large_for_the_server_does_not_hold_up_the_rest(server, proxy, files):
+    journal = open_journal(files, "large")
+    (files.folder / "large.bin").write_bytes(b"large")
+    journal.append("artifact", {"path": "large.bin", "to": ""})
+    append_points(journal, range(2))
+    proxy.mode = lambda number: "large"
+
+    send_pending(files, connect(files), has_ended=False)
+
+    assert "413" in json.loads(files.refused.read_text())["reason"]
+    assert server.steps_of(files) == Counter(range(2))
 
 
 def test_values_that_are_no_numbers_arrive_as_such(server, files):

@@ -2,6 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+import pytest
 from PIL import Image
 
 from hf_tasks.callbacks.predictions import save_table
@@ -20,7 +21,7 @@ def answers_of(labels, probabilities_NC, class_names):
         (probabilities_NC >= 0.5).astype(np.int64) if is_multilabel else probabilities_NC.argmax(axis=1),
         losses_N=np.zeros(len(labels)),
         paths=[str(example) for example in range(len(labels))],
-        load_picture=lambda example: Image.new("RGB", (2000, 1000)),
+        load_picture=lambda example: Image.new("RGB", (200, 100)),
     )
 
 
@@ -61,7 +62,19 @@ def test_pictures_lie_below_their_true_class_and_never_outside_the_folder(tmp_pa
         f"{cat}/dog_{cat}_0.8000_2.png",
         f"dog/{cat}_dog_0.7000.png",
     ]
-    assert Image.open(tmp_path / "wrong" / files[0]).size == (512, 256)
+    assert Image.open(tmp_path / "wrong" / files[0]).size == (200, 100)
+
+
+@pytest.mark.parametrize("letter", ["a", "\N{CJK UNIFIED IDEOGRAPH-754C}", "\U00020000", "/", "\0"])
+@pytest.mark.parametrize("length", [29, 30, 39, 40, 300])
+def test_names_of_any_length_and_script_fit_a_file_name(tmp_path, letter, length):
+    answers = answers_of([0] * 12, [[0.2, 0.8]] * 12, (letter * length, letter * (length - 1)))
+
+    save_wrong(answers, tmp_path, limit=12)
+
+    files = list(tmp_path.glob("*/*.png"))
+    assert len(files) == 12
+    assert max(len(file.name.encode()) for file in files) <= 255  # what Linux, macOS and Windows allow
 
 
 def test_large_tables_are_written_as_parquet_too(tmp_path):

@@ -117,7 +117,7 @@ def test_the_page_shows_fixed_and_broken_even_without_the_data(tmp_path):
 
     _, page = _compare(first, second, tmp_path)
 
-    assert "By two 2 of 4 are fixed, 1 broken" in page
+    assert "2 of 4 fixed, 1 broken" in page
     assert page.count('class="gone"') == 3
     assert 'data-examples="1 2"' in page
     assert 'data-examples="3"' in page
@@ -204,6 +204,7 @@ def test_blocks_of_text_are_compared_by_the_loss_of_each_token():
     assert (found.figures["loss"].first, found.figures["loss"].second) == pytest.approx((1.25, 1.3))
     assert (~found.was_right_N & found.is_right_N).tolist() == [True, False]
     assert (found.was_right_N & ~found.is_right_N).tolist() == [False, True]
+    assert found.gain_N.tolist() == pytest.approx([1.0, -0.4])
     with pytest.raises(DataError, match="other tokens of the same text"):
         compare_blocks(first, pa.table({"tokens": [10, 29], "loss": [1.0, 1.0]}))
 

@@ -84,7 +84,7 @@ def test_a_caption_tells_found_missed_and_invented_labels_apart():
 
     chips = [(chip.text, chip.kind) for chip in caption(answers, 0).chips]
 
-    assert chips == [("ant", "good"), ("bee", "missed"), ("cat", "bad")]
+    assert chips == [("bee", "missed"), ("cat", "bad"), ("ant", "good")]
     assert [chip.text for chip in caption(answers, 1).chips] == ["no label"]
 
 

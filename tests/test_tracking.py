@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from conftest import run_program
+from filelock import FileLock
 from rich.console import Console
 from transformers import pipeline as pipe
 
@@ -219,6 +220,18 @@ def test_a_training_that_fails_in_the_middle_ends_its_mlflow_run_as_failed(unrea
     assert float(run.data.params["training.learning_rate"]) == 1e20
     assert [point.step for point in losses] == [1]
     assert math.isfinite(losses[0].value)
+
+
+def test_two_trainings_do_not_write_to_one_folder(unreachable_run, monkeypatch):
+    monkeypatch.setenv("TRACKER", "http://127.0.0.1:9")
+    recipe = load_recipe(unreachable_run.recipe)
+
+    with FileLock(unreachable_run.folder.with_name(".run.lock")):
+        for way in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(UserError, match=r"output: another training is writing to .*run; wait for"):
+                workflow.run(recipe, console=Console(quiet=True), **way)
+
+    assert unreachable_run.report.is_file()
 
 
 def test_a_run_that_mlflow_is_not_told_of_has_nothing_to_send(unreachable_run, tmp_path):

@@ -5,9 +5,12 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from hf_tasks.files import write_text
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,17 @@ class Event:
 
 
 class Journal:
-    """Appends events; only one process may do so at a time."""
+    """Appends events; only one process may do so at a time.
+
+    What a full disk does not take is kept in memory, and goes with a later event or when it is closed.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open a journal to go on with it, or a new one; half a line that a crash has left is cut off."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        self._file: BinaryIO = path.open("r+b")
+        self._file = path.open("r+b", buffering=0)
+        self._unwritten = b""
         self._next_number, self._last_time, end = 0, 0, 0
         for event in read_events(path):
             self._next_number, self._last_time, end = event.number + 1, event.time, event.end
@@ -85,19 +92,31 @@ class Journal:
         """Write an event; it survives this process, and the machine once `sync` has returned."""
         self._last_time = max(int(time.time() * 1000), self._last_time + 1)
         line = {"number": self._next_number, "time": self._last_time, "kind": kind, "content": content}
-        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
+        self._unwritten += json.dumps(line, ensure_ascii=False).encode() + b"\n"
         self._next_number += 1
+        self._write()
 
     def sync(self) -> None:
-        """Have the disk hold all events."""
-        os.fsync(self._file.fileno())
+        """Have the disk hold all events that it takes."""
+        self._write()
+        with suppress(OSError):
+            os.fsync(self._file.fileno())
 
-    def close(self) -> None:
-        """Sync, then close; a closed journal may be closed again."""
+    def close(self) -> int:
+        """Sync, then close; a closed journal may be closed again.
+
+        Returns:
+            How many events the disk did not take.
+        """
         if not self._file.closed:
             self.sync()
             self._file.close()
+        return self._unwritten.count(b"\n")
+
+    def _write(self) -> None:
+        with suppress(OSError):
+            while self._unwritten:
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
 
 
 def read_events(path: Path, start: int = 0) -> Iterator[Event]:
@@ -109,7 +128,10 @@ def read_events(path: Path, start: int = 0) -> Iterator[Event]:
             if not line.endswith(b"\n"):
                 return
             end += len(line)
-            fields = json.loads(line)
+            try:
+                fields = json.loads(line)
+            except ValueError:  # a machine that died has left a line of something else at the end
+                return
             yield Event(fields["number"], fields["time"], fields["kind"], fields["content"], end)
 
 
@@ -123,6 +145,8 @@ class Bookmark:
     """How far a journal was sent, kept in a file beside it."""
 
     path: Path
+    place: os.stat_result
+    """The folder that it is in; one that has taken its place is left alone."""
     acknowledged: int = 0
     """Bytes of the journal that the server has confirmed."""
     tried: int = 0
@@ -131,7 +155,8 @@ class Bookmark:
     @classmethod
     def load(cls, path: Path) -> "Bookmark":
         """Read the file; where there is none, nothing has been sent."""
-        return cls(path, **json.loads(path.read_text("utf-8"))) if path.is_file() else cls(path)
+        known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        return cls(path, path.parent.stat(), **known)
 
     def begin(self, end: int) -> None:
         """Note that the events up to a byte are about to be sent."""
@@ -145,6 +170,6 @@ class Bookmark:
         self._save()
 
     def _save(self) -> None:
-        aside = self.path.with_name(f".{self.path.name}.part")
-        aside.write_text(json.dumps({"acknowledged": self.acknowledged, "tried": self.tried}), "utf-8")
-        aside.replace(self.path)
+        if not os.path.samestat(self.place, self.path.parent.stat()):
+            raise FileNotFoundError(f"{self.path.parent}: another run has taken its place")
+        write_text(self.path, json.dumps({"acknowledged": self.acknowledged, "tried": self.tried}))

@@ -83,7 +83,8 @@ class MLflowTracker(TrainerCallback):
         self._journal.append("status", {"status": "FINISHED" if kind is None else failed})
         if self._model is not None:
             self._journal.append("model", self._model)
-        self._journal.close()
+        if lost := self._journal.close():
+            self._say(f"MLflow: the disk did not take {lost} records, they are lost: {self.files.journal}")
         self._sender.finish(CLOSE_SECONDS, self._say)
 
     def log_params(self, values: Mapping[str, str]) -> None:

@@ -13,15 +13,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
+from requests import HTTPError
 
 from hf_tasks.callbacks.journal import Bookmark, Event, TrackingFiles, read_events
 from hf_tasks.callbacks.mlflow_server import ServerRun
+from hf_tasks.files import sync_file
 
 ALL_SENT, SOME_LEFT, ANOTHER_SENDS = 0, 3, 4
 POLL_SECONDS = 1.0
@@ -43,11 +46,19 @@ def main() -> int:
     files = TrackingFiles(Path(sys.argv[1]))
     has_ended = threading.Event()
     threading.Thread(target=_wait_for_end, args=(has_ended,), daemon=True).start()
+    lock = FileLock(files.lock)
+    while not _acquired(lock):  # what an earlier part of the training left behind may still be sending
+        if has_ended.is_set():
+            return ANOTHER_SENDS
+    return ALL_SENT if follow(files, connect(files), has_ended) else SOME_LEFT
+
+
+def _acquired(lock: FileLock) -> bool:
     try:
-        with FileLock(files.lock, timeout=LOCK_SECONDS):
-            return ALL_SENT if follow(files, connect(files), has_ended) else SOME_LEFT
+        lock.acquire(timeout=LOCK_SECONDS)
     except Timeout:
-        return ANOTHER_SENDS
+        return False
+    return True
 
 
 def connect(files: TrackingFiles) -> ServerRun:
@@ -63,6 +74,8 @@ def follow(
 ) -> bool:
     """Send events as they are written; True when training has ended and the server has confirmed all.
 
+    Another training may replace the folder meanwhile; its events are for its own process to send.
+
     Args:
         files: the tracking folder.
         run: where to.
@@ -70,7 +83,8 @@ def follow(
         patience: after the end, seconds without progress until the rest is left for later.
     """
     pause, last_progress = POLL_SECONDS, time.monotonic()
-    while True:
+    place = files.folder.stat()
+    while files.folder.is_dir() and os.path.samestat(place, files.folder.stat()):
         is_last_round = has_ended.is_set()
         before = Bookmark.load(files.bookmark).acknowledged
         try:
@@ -90,6 +104,7 @@ def follow(
             time.sleep(POLL_SECONDS)
         elif has_ended.wait(pause):
             last_progress = time.monotonic()
+    return False
 
 
 def send_pending(files: TrackingFiles, run: ServerRun, *, has_ended: bool) -> None:
@@ -102,6 +117,7 @@ def send_pending(files: TrackingFiles, run: ServerRun, *, has_ended: bool) -> No
         OSError: the same.
     """
     bookmark = Bookmark.load(files.bookmark)
+    sync_file(files.journal)  # what is sent is on the disk, so that no bookmark is ever ahead of its journal
     for batch in _batches(read_events(files.journal, bookmark.acknowledged), bookmark.tried):
         is_in_doubt = batch[0].end <= bookmark.tried
         bookmark.begin(batch[-1].end)
@@ -143,6 +159,11 @@ def _deliver(files: TrackingFiles, run: ServerRun, batch: Sequence[Event], *, is
         else:
             for event in batch:
                 _deliver(files, run, [event], is_in_doubt=True)
+    except HTTPError as error:
+        # A file that no later attempt makes smaller would keep back all that comes after it.
+        if error.response is None or error.response.status_code != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise
+        _set_aside(files, batch[0], str(error))
 
 
 def _send(files: TrackingFiles, run: ServerRun, batch: Sequence[Event], *, is_in_doubt: bool) -> None:

@@ -63,11 +63,11 @@ class ServerRun:
         """Send points, a thousand at a time; those in doubt only if the server does not have them."""
         if is_in_doubt:
             known = {
-                (key, point.timestamp)
+                (key, point.timestamp, point.step)
                 for key in {point.key for point in points}
                 for point in self._client.get_metric_history(self.run_id, key)
             }
-            points = [point for point in points if (point.key, point.timestamp) not in known]
+            points = [point for point in points if (point.key, point.timestamp, point.step) not in known]
         for first in range(0, len(points), MAX_METRICS_PER_BATCH):
             self._client.log_batch(self.run_id, metrics=points[first : first + MAX_METRICS_PER_BATCH])
 
@@ -117,15 +117,15 @@ class ServerRun:
     def _experiment(self, name: str) -> str:
         experiment = self._client.get_experiment_by_name(name)
         if experiment is not None:
-            return experiment.experiment_id
-        return self._client.create_experiment(name, self._artifact_location)
+            return _named(experiment.experiment_id)
+        return _named(self._client.create_experiment(name, self._artifact_location))
 
     def _create(self, experiment_id: str, content: Mapping[str, Any], time: int) -> str:
         tags = {KEY_TAG: content["key"]}
         if content["parent_run_id"] is not None:
             tags[PARENT_TAG] = content["parent_run_id"]
         run = self._client.create_run(experiment_id, time, tags, content["run_name"])
-        return run.info.run_id
+        return _named(run.info.run_id)
 
     def _runs_of_key(self, experiment_id: str, key: str) -> list[str]:
         found = self._client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'")
@@ -149,3 +149,10 @@ class ServerRun:
         versions = self._client.search_model_versions(f"name='{name}'")
         if all(version.run_id != self.run_id for version in versions):
             self._client.create_model_version(name, f"runs:/{self.run_id}/model", self.run_id)
+
+
+def _named(identity: str) -> str:
+    """The id in an answer; MLflow reads an empty answer, such as a broken proxy gives, as an empty id."""
+    if not identity:
+        raise MlflowException("the server's answer is empty")
+    return identity

@@ -14,7 +14,8 @@ from hf_tasks.callbacks.names import tracked_name
 from hf_tasks.contract import ClassificationAnswers
 
 LONGEST_SIDE = 512
-LONGEST_NAME = 40
+# Two of them, a probability and a number have to fit 255 bytes, and a letter may be four of them.
+LONGEST_ASCII_NAME, LONGEST_NAME = 40, 30
 
 
 @dataclass(frozen=True)
@@ -86,5 +87,6 @@ def _names(classes: np.ndarray, class_names: Sequence[str]) -> tuple[str, ...]:
 
 def _file_name(names: Sequence[str]) -> str:
     """The names joined by `+`, which no single name holds; `+` alone for none."""
-    joined = "+".join(tracked_name(name, longest=LONGEST_NAME) for name in names) or "+"
-    return joined if len(joined) <= LONGEST_NAME else tracked_name(joined, longest=LONGEST_NAME)
+    longest = LONGEST_ASCII_NAME if all(name.isascii() for name in names) else LONGEST_NAME
+    joined = "+".join(tracked_name(name, longest=longest) for name in names) or "+"
+    return joined if len(joined) <= longest else tracked_name(joined, longest=longest)

@@ -74,6 +74,7 @@ def caption(answers: ClassificationAnswers, number: int) -> Caption:
 
 
 def _label_chips(names: Sequence[str], truth_C: np.ndarray, decision_C: np.ndarray) -> list[Chip]:
+    """Mistakes first, so that none is left out where there are too many labels."""
     chips = []
     for index in np.flatnonzero((truth_C != 0) | (decision_C != 0)).tolist():
         if truth_C[index] and decision_C[index]:
@@ -82,6 +83,7 @@ def _label_chips(names: Sequence[str], truth_C: np.ndarray, decision_C: np.ndarr
             chips.append(Chip(names[index], "missed", "there, but missed"))
         else:
             chips.append(Chip(names[index], "bad", "not there, but predicted"))
+    chips.sort(key=lambda chip: chip.kind == "good")
     if len(chips) > MOST_CHIPS:
         chips = [*chips[:MOST_CHIPS], Chip(f"and {len(chips) - MOST_CHIPS} more", "plain")]
     return chips or [Chip("no label", "plain", "none there, none predicted")]

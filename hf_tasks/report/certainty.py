@@ -132,7 +132,7 @@ def _honesty(calibration: Mapping[str, Any]) -> Markup:
     now = (
         f"This model divides its logits by {figure(applied)}, and the charts show it so. "
         if applied != 1
-        else "This model uses no temperature; `calibration: {temperature: true}` in the recipe fits one. "
+        else "This model uses no temperature; calibration.temperature in the recipe fits one. "
     )
     text = (
         "The temperature is fitted to validation rows. Measured on the same rows it would praise itself, so "

@@ -1,6 +1,6 @@
 """The page of a classifier."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from markupsafe import Markup
 from hf_tasks.contract import ClassificationAnswers
 from hf_tasks.report import certainty, record
 from hf_tasks.report.captions import caption, confidence, wrong_examples
-from hf_tasks.report.confusion import draw_label_outcomes, draw_matrix, draw_mix_ups
+from hf_tasks.report.confusion import MOST_CLASSES, draw_label_outcomes, draw_matrix, draw_mix_ups
 from hf_tasks.report.page import Page, Section, percent, render
 from hf_tasks.report.pictures import PictureBook
 from hf_tasks.report.record import RunRecord
@@ -18,6 +18,7 @@ from hf_tasks.report.tables import Cell, Column, draw_table
 from hf_tasks.report.verdict import classification_verdict
 
 RATES = ("f1", "precision", "recall", "average_precision", "roc_auc")
+UNKNOWN = Cell("\N{EN DASH}", -1.0, bar=0.0)
 
 
 def classification_page(run: RunRecord, answers: ClassificationAnswers, count: int) -> Page:
@@ -58,7 +59,10 @@ def mistake_section(answers: ClassificationAnswers, book: PictureBook, *, count:
     for title, numbers in parts.items():
         if shown := book.add(numbers):
             body += Markup("<h3>{}</h3>").format(title) + render("gallery.html", examples=shown)
-    lead = f"{len(wrong):,} of {len(answers.losses_N):,} pictures are not all right; the worst come first."
+    count_all = len(answers.losses_N)
+    lead = f"{len(wrong):,} of {count_all:,} pictures are not all right; the worst come first."
+    if not len(wrong):
+        lead = f"All {count_all:,} pictures are right; those that were hardest come first."
     return Section("mistakes", "Mistakes", lead, body)
 
 
@@ -83,7 +87,10 @@ def confusion_section(answers: ClassificationAnswers, book: PictureBook) -> Sect
     body = draw_matrix(answers, book)
     if mix_ups:
         body += Markup("<h3>Most frequent mistakes</h3>") + mix_ups
-    return Section("confusion", "Confusions", "Every number opens its pictures.", body)
+    lead, classes = "Every number opens its pictures.", len(answers.class_names)
+    if classes > MOST_CLASSES:
+        lead += f" Of {classes:,} classes the {MOST_CLASSES} with the most mistakes are shown."
+    return Section("confusion", "Confusions", lead, body)
 
 
 def class_section(metrics: Mapping[str, Any]) -> Section:
@@ -96,9 +103,9 @@ def class_section(metrics: Mapping[str, Any]) -> Section:
     rows = []
     for (class_name, row), interval in zip(per_class.items(), intervals, strict=True):
         cells = [Cell(class_name, class_name), Cell(f"{row['support']:,}", row["support"])]
-        cells += [_rate_cell(row[name]) for name in names]
-        between = "" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
-        rows.append([*cells, Cell(between, -1.0 if interval is None else interval[0])])
+        is_measured = row["support"] > 0
+        cells += [_rate_cell(row[name] if is_measured else None) for name in names]
+        rows.append([*cells, _between_cell(interval if is_measured else None)])
     columns = [Column("class"), Column("examples"), *(Column(name.replace("_", " ")) for name in names)]
     columns.append(Column("F1 between", "95 % interval; sorted by its lower end"))
     body = draw_table(columns, rows, label="Figures of each class")
@@ -106,4 +113,8 @@ def class_section(metrics: Mapping[str, Any]) -> Section:
 
 
 def _rate_cell(value: float | None) -> Cell:
-    return Cell("", -1.0) if value is None else Cell(percent(value), value, bar=value)
+    return UNKNOWN if value is None else Cell(percent(value), value, bar=value)
+
+
+def _between_cell(interval: Sequence[float] | None) -> Cell:
+    return UNKNOWN if interval is None else Cell(" to ".join(map(percent, interval)), interval[0])

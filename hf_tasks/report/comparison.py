@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,21 +38,32 @@ class RunPair:
     recipe_differences: Sequence[tuple[str, str, str]]
     """Key, value of the first, value of the second."""
     comparison: Comparison
-    examples: Sequence[str]
-    """What each is known by: its path, or its text."""
+    parts: Mapping[str, Sequence[str]]
+    """What each example is known by, by the name of a column: its path, or its texts."""
     truths: Sequence[str] | None
     """None where nothing is true or false, as of plain text."""
     said_first: Sequence[str]
     said_second: Sequence[str]
     are_pictures: bool = True
 
+    @cached_property
+    def examples(self) -> list[str]:
+        """What each example is known by, in one text."""
+        return [" | ".join(parts) for parts in zip(*self.parts.values(), strict=True)]
+
     def fixed(self) -> list[int]:
-        """Examples that only the second run has right."""
-        return np.flatnonzero(~self.comparison.was_right_N & self.comparison.is_right_N).tolist()
+        """Examples that only the second run has right, those that gained most first."""
+        return self._chosen(~self.comparison.was_right_N & self.comparison.is_right_N, direction=-1)
 
     def broken(self) -> list[int]:
-        """Examples that only the first run has right."""
-        return np.flatnonzero(self.comparison.was_right_N & ~self.comparison.is_right_N).tolist()
+        """Examples that only the first run has right, those that lost most first."""
+        return self._chosen(self.comparison.was_right_N & ~self.comparison.is_right_N, direction=1)
+
+    def _chosen(self, is_chosen_N: np.ndarray, *, direction: int) -> list[int]:
+        chosen, gain_N = np.flatnonzero(is_chosen_N), self.comparison.gain_N
+        if gain_N is not None:
+            chosen = chosen[np.argsort(direction * gain_N[chosen], kind="stable")]
+        return chosen.tolist()
 
 
 def print_comparison(pair: RunPair, console: Console) -> None:
@@ -117,7 +129,7 @@ def _verdict(pair: RunPair) -> Verdict:
     if not notes:
         notes = [Note("watch", "No figure differs by more than chance explains (95 % intervals hold 0).")]
     better, worse = pair.comparison.outcomes
-    headline = f"By {pair.second} {fixed:,} of {len(pair.examples):,} are {better}, {broken:,} {worse}"
+    headline = f"{fixed:,} of {len(pair.examples):,} {better}, {broken:,} {worse}"
     return Verdict(headline, notes)
 
 
@@ -161,20 +173,22 @@ def _example_section(pair: RunPair, outcome: str, numbers: list[int], book: Pict
     body = render("gallery.html", examples=shown) if pair.are_pictures and shown else Markup()
     if not pair.are_pictures:
         body = _text_table(pair, shown, outcome)
-    count = f"{len(numbers):,} examples" + (f", {len(shown)} shown" if len(shown) < len(numbers) else "")
-    lead = f"{count} that {pair.second} has {outcome}."
+    some = f", {len(shown)} of them shown" if len(shown) < len(numbers) else ""
+    order = "." if pair.comparison.gain_N is None else "; what changed most comes first."
+    lead = f"{len(numbers):,} examples{some}{order}"
     return Section(outcome, outcome.capitalize(), lead, body)
 
 
 def _text_table(pair: RunPair, numbers: Sequence[int], outcome: str) -> Markup:
-    columns = [Column("example"), *([] if pair.truths is None else [Column("true")])]
-    rows = []
-    for number in numbers:
-        example = _in_one_line(pair.examples[number], LONGEST_TEXT)
-        texts = [example, *([] if pair.truths is None else [pair.truths[number]])]
-        said = (pair.said_first[number], pair.said_second[number])
-        rows.append([Cell(text, text) for text in (*texts, *said)])
-    return draw_table([*columns, Column(pair.first), Column(pair.second)], rows, label=outcome)
+    texts = {name.replace("_", " "): column for name, column in pair.parts.items()}
+    if pair.truths is not None:
+        texts["true"] = pair.truths
+    columns = [*texts.items(), (pair.first, pair.said_first), (pair.second, pair.said_second)]
+    rows = [
+        [Cell(text, text) for text in (_in_one_line(column[number], LONGEST_TEXT) for _, column in columns)]
+        for number in numbers
+    ]
+    return draw_table([Column(name) for name, _ in columns], rows, label=outcome)
 
 
 def _recipe_section(pair: RunPair) -> Section:

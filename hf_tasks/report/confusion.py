@@ -161,4 +161,6 @@ def _matrix_cell(
 
 
 def _title(what: str, count: int, shown: list[int]) -> str:
-    return f"{what}: {count:,}" + (f", {len(shown)} shown" if len(shown) < count else "")
+    # After a name that is written from right to left, the number would be taken into it.
+    end = "" if what.isascii() else "\N{LEFT-TO-RIGHT MARK}"
+    return f"{what}{end}: {count:,}" + (f", {len(shown)} shown" if len(shown) < count else "")

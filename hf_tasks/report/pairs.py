@@ -17,7 +17,7 @@ from hf_tasks.report.page import Note, Page, Section, Verdict, figure, percent, 
 from hf_tasks.report.pictures import no_pictures
 from hf_tasks.report.record import RunRecord
 from hf_tasks.report.tables import Cell, Column, draw_table
-from hf_tasks.report.verdict import export_notes, few_examples, learning_notes
+from hf_tasks.report.verdict import export_notes, few_examples, learning_notes, too_few
 
 BINS = 30
 LONGEST_TEXT = 300
@@ -107,6 +107,7 @@ def _verdict(run: RunRecord, answers: PairAnswers) -> Verdict:
     findings = (
         _against_guessing(answers, metrics),
         _threshold_note(answers),
+        too_few(count, what="pairs"),
         few_examples(metrics, "accuracy", what="accuracy"),
         few_examples(metrics, "recall_at_1", what="the share that finds its partner first"),
         learning_notes(run.history),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isclose
 from typing import Any
 
 from markupsafe import Markup
@@ -40,6 +41,8 @@ def metric_section(record: RunRecord) -> Section:
     for name, value in record.metrics.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
+        if name == "f1_micro" and isclose(value, record.metrics.get("accuracy", -1)):
+            continue  # of one class per example it is the accuracy
         title, about = described(name)
         is_share = isinstance(value, float) and name not in NO_SHARES and 0 <= value <= 1
         shown = percent if is_share else figure
@@ -111,7 +114,7 @@ def environment_section(record: RunRecord) -> Section:
     """Versions, machine, and how long training took."""
     training = record.metrics.get("training", {})
     facts = [*record.environment.items(), *(training.items() if isinstance(training, Mapping) else ())]
-    texts = [(name.replace("_", " "), figure(value)) for name, value in facts]
+    texts = [(name.replace("_", " "), "none" if value is None else figure(value)) for name, value in facts]
     return Section("environment", "Environment", "", render("facts.html", facts=texts))
 
 
@@ -123,11 +126,16 @@ def recipe_section(record: RunRecord) -> Section:
 def export_section(record: RunRecord) -> Section:
     """What each exported format measured, whatever its record holds; empty without exports."""
     flat = [_flat(entry) for entry in record.exports]
-    names = list(dict.fromkeys(name for entry in flat for name in entry))
-    rows = [[_export_cell(entry.get(name)) for name in names] for entry in flat]
-    columns = [Column(name.replace("_", " ").replace(".", ", ")) for name in names]
+    names = dict.fromkeys(name for entry in flat for name, value in entry.items() if value not in (None, ""))
+    rows = [
+        [name.replace("_", " ").replace(".", ", "), *(_export_text(entry.get(name)) for entry in flat)]
+        for name in names
+        if name != "format"
+    ]
+    columns = [Column("figure"), *(Column(_export_text(entry.get("format"))) for entry in flat)]
     lead = "Each file was compared with the model it was made from, on validation examples."
-    return Section("exports", "Exports", lead, draw_table(columns, rows, label="Exported formats"))
+    cells = [[Cell(text, text) for text in row] for row in rows]
+    return Section("exports", "Exports", lead, draw_table(columns, cells, label="Exported formats"))
 
 
 def closing_sections(record: RunRecord, sizes: Sequence[tuple[int, int]] = ()) -> list[Section]:
@@ -225,9 +233,9 @@ def _flat(entry: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _export_cell(value: Any) -> Cell:
+def _export_text(value: Any) -> str:
     if isinstance(value, bool):
-        return Cell("yes" if value else "no", "yes" if value else "no")
+        return "yes" if value else "no"
     if isinstance(value, int | float):
-        return Cell(figure(value), value)
-    return Cell("" if value is None else _short(value), "" if value is None else _short(value))
+        return figure(value)
+    return "" if value is None else _short(value)

@@ -19,7 +19,7 @@ from hf_tasks.report.page import Note, Page, Section, Verdict, figure, percent, 
 from hf_tasks.report.pictures import PictureBook
 from hf_tasks.report.record import RunRecord
 from hf_tasks.report.tables import Cell, Column, draw_table
-from hf_tasks.report.verdict import export_notes, few_examples, learning_notes
+from hf_tasks.report.verdict import export_notes, few_examples, learning_notes, too_few
 
 SHOWN_NEIGHBOURS = 5
 PER_CLASS = 3
@@ -125,6 +125,7 @@ def _verdict(run: RunRecord, answers: RetrievalAnswers) -> Verdict:
     findings = (
         _against_chance(answers, right),
         _cutoff(run.metrics, int((~known).sum())),
+        too_few(int(known.sum()), what="queries"),
         few_examples(run.metrics, "cmc_at_1", what="the share that finds its class first"),
         learning_notes(run.history),
         export_notes(run.exports),

@@ -14,6 +14,7 @@ from hf_tasks.report.suspects import suspected_label_errors
 GOOD_CALIBRATION, POOR_CALIBRATION = 0.03, 0.06
 RISING_LOSS = 1.1
 WIDE_INTERVAL = 0.1
+FEWEST = 30
 
 
 def classification_verdict(record: RunRecord, answers: ClassificationAnswers) -> Verdict:
@@ -28,6 +29,7 @@ def classification_verdict(record: RunRecord, answers: ClassificationAnswers) ->
         _certainty(answers, record.metrics),
         learning_notes(record.history),
         _suspects(answers),
+        too_few(count, what="pictures"),
         few_examples(record.metrics, "accuracy", what="accuracy"),
         _absent_classes(record.metrics),
         export_notes(record.exports),
@@ -98,6 +100,12 @@ def few_examples(metrics: Mapping[str, Any], name: str, *, what: str) -> Iterato
     if interval and interval[1] - interval[0] > WIDE_INTERVAL:
         between = f"{percent(interval[0])} to {percent(interval[1])}"
         yield Note("watch", f"Few examples: {what} may be anything from {between}.")
+
+
+def too_few(count: int, *, what: str) -> Iterator[Note]:
+    """Whether even intervals say little, as all draws from a few right answers are right; of any task."""
+    if count < FEWEST:
+        yield Note("watch", f"Measured on {count} {what} only: too few to go by.")
 
 
 def _absent_classes(metrics: Mapping[str, Any]) -> Iterator[Note]:

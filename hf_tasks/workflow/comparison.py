@@ -45,7 +45,7 @@ def compare_runs(first: Path, second: Path, *, out: Path | None, console: Consol
         task=task.name,
         recipe_differences=list(_recipe_differences(*recipes)),
         comparison=task.compare_tables(before, after),
-        examples=_examples(before, columns),
+        parts={name: _texts(before, name) for name in columns.example},
         truths=None if columns.truth is None else _texts(before, columns.truth),
         said_first=_answers(before, columns),
         said_second=_answers(after, columns),

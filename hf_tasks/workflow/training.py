@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from transformers import (
     PreTrainedModel,
@@ -173,7 +174,10 @@ def _output(artifacts: Artifacts, arguments: TrainingArguments, *, overwrite: bo
     """A folder to write to; a replaced run comes back if the new one fails before a checkpoint."""
     folder, aside = artifacts.folder, artifacts.folder.with_name(f".{artifacts.folder.name}.replaced")
     is_first = arguments.process_index == 0
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     with arguments.main_process_first(local=False):
+        if is_first:
+            _take(lock, folder)
         if is_first and overwrite and folder.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
@@ -189,6 +193,20 @@ def _output(artifacts: Artifacts, arguments: TrainingArguments, *, overwrite: bo
     finally:
         if is_first:
             shutil.rmtree(aside, ignore_errors=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+
+
+def _take(lock: FileLock, folder: Path) -> None:
+    """Keep other trainings out of a folder; the system frees it when this process ends, however it ends."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"output: another training is writing to {folder}; wait for its end, or name another folder: "
+            "output=runs/NAME"
+        ) from None
 
 
 def _with_the_way_on(stop: Interrupted, artifacts: Artifacts, arguments: TrainingArguments) -> Interrupted:

@@ -32,4 +32,11 @@ def compare_tables(first: pa.Table, second: pa.Table) -> Comparison:
     [found] = paired_bootstrap(before, after, len(tokens_N)).values()
     figure = FigureDifference(*map(float, (found.first, found.second, found.low, found.high)))
     before_N, after_N = losses
-    return Comparison({"loss": figure}, {}, before_N <= after_N, after_N <= before_N, ("better", "worse"))
+    return Comparison(
+        {"loss": figure},
+        {},
+        was_right_N=before_N <= after_N,
+        is_right_N=after_N <= before_N,
+        outcomes=("better", "worse"),
+        gain_N=before_N - after_N,
+    )
