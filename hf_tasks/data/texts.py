@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from hf_tasks.data.cache import content_hash, explained_os_errors, memory_mapped
 from hf_tasks.data.columns import require_columns
 from hf_tasks.data.hub import load_hub
+from hf_tasks.data.portions import rows_at_once
 from hf_tasks.data.presence import require_table
 from hf_tasks.data.problems import Findings, Problems
 from hf_tasks.data.sources import HubSource, TableSource, TextTable, source_name
@@ -18,7 +19,6 @@ from hf_tasks.data.tables import read_table, table_features
 from hf_tasks.errors import DataError
 
 SHOWN_CHARACTERS = 60
-ROWS_AT_ONCE = 1000
 
 
 def load_text_rows(source: TableSource | TextTable | HubSource, *, key: str = "data") -> datasets.Dataset:
@@ -110,7 +110,7 @@ def blank_rows(rows: datasets.Dataset, column: str) -> list[int]:
     """Indices of the rows whose text is missing or white space alone."""
     blank: list[int] = []
     start = 0
-    for batch in rows.select_columns([column]).with_format("arrow").iter(ROWS_AT_ONCE):
+    for batch in rows.select_columns([column]).with_format("arrow").iter(rows_at_once(rows)):
         trimmed = pc.utf8_trim_whitespace(batch.column(column))
         is_blank = pc.fill_null(pc.equal(trimmed, ""), True).to_numpy()
         blank += (np.flatnonzero(is_blank) + start).tolist()
