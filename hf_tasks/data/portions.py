@@ -6,7 +6,7 @@ from typing import TypeVar
 import datasets
 
 # Tokenizers take a hundred bytes for each.
-CHARACTERS_AT_ONCE = 2**19
+CHARACTERS_AT_ONCE = 2**17
 ROWS_AT_ONCE = 1000
 
 Item = TypeVar("Item")
