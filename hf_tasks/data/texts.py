@@ -40,7 +40,11 @@ def load_text_rows(source: TableSource | TextTable | HubSource, *, key: str = "d
 
 
 def load_columns(
-    source: TableSource | TextTable | HubSource, columns: Mapping[str, str], *, key: str = "data"
+    source: TableSource | TextTable | HubSource,
+    columns: Mapping[str, str],
+    *,
+    key: str = "data",
+    ways_out: Mapping[str, str] | None = None,
 ) -> datasets.Dataset:
     """The rows of a source with the columns named; row 1 is the first.
 
@@ -48,16 +52,21 @@ def load_columns(
         source: where the rows come from.
         columns: recipe key to the column it names, as `data.columns.label` to `label`.
         key: recipe section of the source, as `data.train`, for messages.
+        ways_out: recipe key to what else could be meant where its column is missing.
 
     Raises:
         DataError: something is missing, empty or broken; names the file, and line or row.
     """
-    rows = load_whole(source, columns, key=key)
+    rows = load_whole(source, columns, key=key, ways_out=ways_out)
     return rows.select_columns(list(dict.fromkeys(columns.values())))
 
 
 def load_whole(
-    source: TableSource | TextTable | HubSource, columns: Mapping[str, str], *, key: str = "data"
+    source: TableSource | TextTable | HubSource,
+    columns: Mapping[str, str],
+    *,
+    key: str = "data",
+    ways_out: Mapping[str, str] | None = None,
 ) -> datasets.Dataset:
     """As load_columns, with all other columns too.
 
@@ -65,7 +74,7 @@ def load_whole(
         DataError: as load_columns.
     """
     rows = load_text_rows(source, key=key)
-    require_columns(columns, rows.column_names, where=source_name(source))
+    require_columns(columns, rows.column_names, where=source_name(source), ways_out=ways_out)
     return rows
 
 

@@ -61,7 +61,7 @@ def _neighbours(texts: Sequence[str], neighbours_TK: np.ndarray, cosines_TK: np.
             "text": names.take(pa.array(np.repeat(np.arange(rows), count))),
             "place": np.tile(np.arange(1, count + 1), rows),
             "neighbour": names.take(pa.array(neighbours_TK.ravel())),
-            "distance": 1 - cosines_TK.ravel(),
+            "distance": (1 - cosines_TK.ravel()).clip(min=0),
         }
     )
 
