@@ -24,7 +24,8 @@ from hf_tasks.tasks.siamese.split import grouped_split
 Kind = Literal["labels", "scores", "pairs", "triplets"]
 TEXT_COLUMNS = ("text_1", "text_2", "negative")
 WITHOUT_LABEL = {
-    "data.columns.label": "; write `label: null` where all pairs belong together, or for triplets `negative: COLUMN`"
+    "data.columns.label": "; write `label: null` where all pairs belong together, "
+    "or for triplets `negative: COLUMN`"
 }
 
 logger = logging.getLogger(__name__)
