@@ -129,6 +129,8 @@ def test_masks_are_the_tokenizers_own_and_the_rest_of_a_block_is_as_it_was(rows,
     assert share.item() == pytest.approx(0.3, abs=0.05)
     is_masked = batch["input_ids"][is_label] == masked.tokenizer.mask_token_id
     assert is_masked.float().mean().item() == pytest.approx(0.8, abs=0.08)
+    is_replaced = ~is_masked & (batch["input_ids"][is_label] != batch["labels"][is_label])
+    assert is_replaced.float().mean().item() == pytest.approx(0.1, abs=0.05)
 
 
 def test_masks_change_with_the_epoch_alone(rows, masked):
