@@ -37,7 +37,7 @@ class TextEmbedder(nn.Module):
         """Keep the encoder."""
         super().__init__()
         # A SentenceTransformer has properties that warn, and tracing asks each for its value.
-        self.encoder = nn.Sequential(*encoder)
+        self.encoder: Any = nn.Sequential(*encoder)
         self.is_static = isinstance(encoder[0], StaticEmbedding)
         self.normalised = normalised
         self.config = PretrainedConfig() if self.is_static else encoder[0].auto_model.config
