@@ -95,6 +95,8 @@ class PairAnswers:
     """0, 1 or a score between them."""
     threshold: float | None
     """Score from which a pair is called true."""
+    clusters: pa.Table | None = None
+    """Columns `text` and `cluster`, by cluster, -1 of texts in none; None where they were not asked for."""
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,10 @@ def plan_of(run):
 def test_every_format_is_proved_by_average_precision(runs, name):
     metrics = json.loads((runs[name] / "metrics.json").read_text())
 
-    records = json.loads((runs[name] / "export/parity.json").read_text())["formats"]
+    parity = json.loads((runs[name] / "export/parity.json").read_text())
 
+    records = parity["formats"]
+    assert {record["examples"] for record in records} == {parity["validation_rows"]}
     assert {record["format"] for record in records} == {*FORMATS, *(f"{name}-pair" for name in FORMATS)}
     assert all(record["passed"] for record in records)
     assert {record["metric"]["name"] for record in records} == {"average_precision"}

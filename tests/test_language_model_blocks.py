@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hf_tasks.data.order import ExampleKey
+from hf_tasks.data.portions import pieces_of
 from hf_tasks.tasks.language_model.blocks import (
     NO_LABEL,
     CausalBlocks,
@@ -52,6 +53,18 @@ def test_the_tokens_are_the_text_with_a_boundary_around_each_document(rows, caus
     parts = causal.tokenizer.decode(packed.tokens.tolist()).split("<|endoftext|>")
     assert parts == ["", *DOCUMENTS, ""]
     assert packed.text_bytes == len("".join(f"{text}\n" for text in DOCUMENTS).encode())
+
+
+def test_long_documents_are_tokenized_in_pieces_of_whole_words(rows, causal, monkeypatch, tmp_path):
+    whole = pack(rows, causal)
+    monkeypatch.setattr("hf_tasks.data.portions.CHARACTERS_AT_ONCE", 20)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+
+    cut = pack(rows, causal)
+
+    np.testing.assert_array_equal(cut.tokens, whole.tokens)
+    assert list(pieces_of(DOCUMENTS[2])) == ["document 2 about", " snow snow and rain"]
+    assert list(map(len, pieces_of("x" * 45))) == [20, 20, 5]
 
 
 def test_a_second_call_reads_what_the_first_wrote(rows, causal, monkeypatch):
@@ -116,6 +129,8 @@ def test_masks_are_the_tokenizers_own_and_the_rest_of_a_block_is_as_it_was(rows,
     assert share.item() == pytest.approx(0.3, abs=0.05)
     is_masked = batch["input_ids"][is_label] == masked.tokenizer.mask_token_id
     assert is_masked.float().mean().item() == pytest.approx(0.8, abs=0.08)
+    is_replaced = ~is_masked & (batch["input_ids"][is_label] != batch["labels"][is_label])
+    assert is_replaced.float().mean().item() == pytest.approx(0.1, abs=0.05)
 
 
 def test_masks_change_with_the_epoch_alone(rows, masked):

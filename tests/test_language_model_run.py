@@ -79,12 +79,14 @@ def causal_run(home):
 
 @pytest.fixture(scope="module")
 def adapted_run(home, causal_run):
-    recipe = _recipe(
-        home, "adapters", "causal", f"model={{name: {causal_run.folder}, lora: {{rank: 2}}}}",
-        "training.max_steps=4", "training.eval_steps=2", "training.save_steps=2",
-        "training.learning_rate=0.01",
+    return workflow.run(_adapted_recipe(home, "adapted"), console=QUIET)
+
+
+def _adapted_recipe(home, name):
+    return _recipe(
+        home, name, "causal", f"model={{name: {home}/causal, lora: {{rank: 2}}}}",
+        "training.max_steps=10", "training.learning_rate=0.01",
     )  # fmt: skip
-    return workflow.run(recipe, console=QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +94,11 @@ def masked_run(home):
     return workflow.run(_recipe(home, "masked", "masked"), console=QUIET)
 
 
-@pytest.mark.parametrize("objective", ["causal", "masked"])
-def test_a_run_killed_after_five_steps_ends_with_the_same_weights(home, objective, request):
-    whole = request.getfixturevalue(f"{objective}_run")
-    resumed = Artifacts(home / f"resumed-{objective}")
-    recipe = _recipe(home, f"resumed-{objective}", objective)
+@pytest.mark.parametrize("kind", ["causal", "masked", "adapted"])
+def test_a_run_killed_after_five_steps_ends_with_the_same_weights(home, kind, request):
+    whole, name = request.getfixturevalue(f"{kind}_run"), f"resumed-{kind}"
+    resumed = Artifacts(home / name)
+    recipe = _adapted_recipe(home, name) if kind == "adapted" else _recipe(home, name, kind)
     shutil.copytree(whole.folder, resumed.folder)
     shutil.rmtree(resumed.model)
     for checkpoint in resumed.checkpoints.iterdir():

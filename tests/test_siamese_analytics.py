@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
+from sklearn.cluster import HDBSCAN
+from sklearn.metrics import adjusted_rand_score
 
+from hf_tasks.contract import PairAnswers
+from hf_tasks.report.pairs import cluster_section
 from hf_tasks.tasks.siamese.analytics import analytics_tables
 from hf_tasks.tasks.siamese.model import PairModel
 from hf_tasks.tasks.siamese.settings import Analytics
@@ -41,6 +45,32 @@ def test_clusters_hold_what_lies_close_together(model):
     pairs = {(text[0], cluster) for text, cluster in told if cluster >= 0}
     assert len(pairs) == 3
     assert len({cluster for _, cluster in pairs}) == 3
+    answers = PairAnswers(texts, np.zeros((1, 2), int), embeddings, np.zeros(1), None, None, clusters=table)
+    assert "3 clusters hold" in cluster_section(answers, count=2).lead
+
+
+def test_clusters_of_neighbours_are_those_of_all_distances(model):
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(8, 16))
+    embeddings = centres[generator.integers(8, size=400)] + generator.normal(scale=0.2, size=(400, 16))
+    embeddings[:40] = embeddings[0]
+    texts = [f"{row:03}" for row in range(400)]
+
+    table = analytics_tables(model, texts, embeddings, Analytics())["clusters"].sort_by("text")
+
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    wanted = HDBSCAN(min_cluster_size=5, algorithm="brute", copy=True).fit_predict(unit)
+    assert adjusted_rand_score(table["cluster"].to_numpy(), wanted) == pytest.approx(1)
+
+
+def test_parts_that_no_neighbours_join_are_clusters(model):
+    embeddings = np.repeat(np.eye(3), 100, axis=0)
+    texts = [f"{row:03}" for row in range(300)]
+
+    table = analytics_tables(model, texts, embeddings, Analytics(neighbours=3))
+
+    assert table["clusters"]["cluster"].value_counts().field("counts").to_pylist() == [100, 100, 100]
+    assert len(table["neighbours"]) == 900
 
 
 def test_distances_stand_beside_neighbours(model):

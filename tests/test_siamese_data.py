@@ -61,6 +61,11 @@ def test_pairs_without_labels_and_triplets(settings_of):
     assert (triplets.kind, triplets.train.column_names) == ("triplets", ["text_1", "text_2", "negative"])
 
 
+def test_a_table_without_labels_is_told_what_else_it_may_be(settings_of):
+    with pytest.raises(DataError, match=r"no column 'label' in .*write `label: null` where all pairs"):
+        prepare_splits(settings_of([("a", "b")], columns=("text_1", "text_2")))
+
+
 def test_blank_texts_are_told_with_their_rows(settings_of):
     rows = [("a", "b", 1), ("  ", "d", 0), ("e", "", 1)]
 
@@ -74,7 +79,8 @@ def test_unfit_labels_are_told_with_their_rows(settings_of):
     rows = [("a", "b", "1"), ("c", "d", "maybe"), ("e", "f", "2"), ("g", "h", "nan"), ("i", "j", "")]
 
     with pytest.raises(
-        DataError, match=r": 4; write 1 where.*\n  row 2: 'maybe'\n  row 3: '2'\n  row 4: 'nan'"
+        DataError,
+        match=r": 4; write 1 where.* by the highest\n  row 2: 'maybe'\n  row 3: '2'\n  row 4: 'nan'",
     ):
         prepare_splits(settings_of(rows))
 

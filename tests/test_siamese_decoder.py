@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pyarrow.csv
@@ -41,8 +42,12 @@ data:
   validation: 0.3
   columns: {columns}
 model: {{name: {folder}/decoder{more}}}
-training: {{max_steps: 2, per_device_train_batch_size: 8, learning_rate: 0.01, use_cpu: true}}
+training:
+  {{max_steps: 2, per_device_train_batch_size: 8, learning_rate: 0.01, use_cpu: true,
+    eval_strategy: steps, eval_steps: 1, save_strategy: steps, save_steps: 1}}
+checkpoints: {{keep_best: 2}}
 """
+ADAPTED = ("{text_1: a, text_2: b, negative: c}", ", lora: {rank: 2}")
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +88,10 @@ def _save_decoder(path, texts):
     GPT2Model(GPT2Config(vocab_size=tokenizer.get_vocab_size(), **sizes)).save_pretrained(path)
 
 
-def _run(folder, name, columns, more=""):
+def _run(folder, name, columns, more="", *, resume=False):
     path = folder / f"{name}.yaml"
     path.write_text(RECIPE.format(folder=folder, name=name, columns=columns, more=more), encoding="utf-8")
-    return workflow.run(load_recipe(path), console=Console(quiet=True))
+    return workflow.run(load_recipe(path), console=Console(quiet=True), resume=resume)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +101,7 @@ def scored_run(folder):
 
 @pytest.fixture(scope="module")
 def adapted_run(folder):
-    return _run(folder, "triplets", "{text_1: a, text_2: b, negative: c}", ", lora: {rank: 2}")
+    return _run(folder, "triplets", *ADAPTED)
 
 
 def test_embeddings_are_means_over_the_tokens_of_the_text_alone(scored_run):
@@ -129,6 +134,17 @@ def test_triplets_train_adapters_that_the_saved_model_no_longer_has(folder, adap
 
     assert set(before) == set(after)
     assert changed == {f"h.{number}.{name}.weight" for number in range(2) for name in layers}
+
+
+def test_adapters_that_were_killed_after_a_step_end_as_those_that_were_not(folder, adapted_run):
+    wanted = (adapted_run.model / "model.safetensors").read_bytes()
+    shutil.rmtree(adapted_run.model)
+    shutil.rmtree(adapted_run.checkpoints / "checkpoint-2")
+
+    resumed = _run(folder, "triplets", *ADAPTED, resume=True)
+
+    assert (resumed.checkpoints / "checkpoint-2").is_dir()
+    assert (resumed.model / "model.safetensors").read_bytes() == wanted
 
 
 def test_triplets_are_measured_by_which_text_is_nearer(folder, adapted_run):

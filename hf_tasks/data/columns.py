@@ -13,13 +13,20 @@ DEFAULT_PICTURE_COLUMN = "image_path"
 NAMES_SHOWN = 20
 
 
-def require_columns(wanted: Mapping[str, str], available: Sequence[str], *, where: str) -> None:
+def require_columns(
+    wanted: Mapping[str, str],
+    available: Sequence[str],
+    *,
+    where: str,
+    ways_out: Mapping[str, str] | None = None,
+) -> None:
     """Check that the columns a recipe names are there.
 
     Args:
         wanted: recipe key to the column it names, as `data.columns.label` to `label`.
         available: the columns there are.
         where: the file or data set, for the message.
+        ways_out: recipe key to what else could be meant where its column is missing.
 
     Raises:
         DataError: names every missing column, with the nearest that exists.
@@ -28,6 +35,7 @@ def require_columns(wanted: Mapping[str, str], available: Sequence[str], *, wher
     shown = ", ".join(available[:NAMES_SHOWN]) + more if available else "none"
     missing = [
         f"{key}: no column '{name}' in {where} (it has {shown}){nearest(name, available)}"
+        f"{(ways_out or {}).get(key, '')}"
         for key, name in wanted.items()
         if name not in available
     ]

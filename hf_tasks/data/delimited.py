@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from hf_tasks.data.encoding import open_text
+from hf_tasks.data.portions import in_portions
 from hf_tasks.data.problems import Findings
 from hf_tasks.errors import DataError
 
@@ -78,7 +79,7 @@ def _delimited_batches(
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             records = _whole_records(reader, len(schema), broken)
-            while chunk := list(islice(records, BATCH_ROWS)):
+            for chunk in in_portions(records, _characters, most=BATCH_ROWS):
                 yield pa.record_batch(
                     [pa.array(column, pa.string()) for column in zip(*chunk, strict=True)], schema=schema
                 )
@@ -89,6 +90,10 @@ def _delimited_batches(
             ) from None
     if broken.count:
         raise DataError(str(broken))
+
+
+def _characters(cells: Sequence[str]) -> int:
+    return sum(map(len, cells))
 
 
 def _whole_records(reader: Any, width: int, broken: Findings) -> Iterator[list[str]]:

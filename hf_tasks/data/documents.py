@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 
 from hf_tasks.data.cache import content_hash, explained_os_errors, memory_mapped
 from hf_tasks.data.encoding import open_text, wrong_encoding
+from hf_tasks.data.portions import in_portions
 from hf_tasks.data.problems import nearest
 from hf_tasks.data.skipping import without_rows
 from hf_tasks.data.sources import HubSource, TableSource, TextFile, TextTable, source_name
 from hf_tasks.data.texts import arrow_column, blank_rows, load_columns, require_text_type, require_texts
 from hf_tasks.errors import DataError
 
-BATCH_DOCUMENTS = 1000
 # What Python reads wrong bytes as, so that the text around them is kept.
 ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
 FEATURES = datasets.Features({"text": datasets.Value("large_string"), "fault": datasets.Value("string")})
@@ -91,7 +91,7 @@ def _batches(path: Path, source: TextFile, key: str) -> Iterator[pa.RecordBatch]
     with open_text(path, source.encoding, key, errors="surrogateescape") as file:
         lines = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=1))
         documents = _lines(lines) if source.documents == "lines" else _paragraphs(lines)
-        while batch := list(islice(documents, BATCH_DOCUMENTS)):
+        for batch in in_portions(documents, lambda document: len(document[1])):
             yield _record_batch(batch, source.encoding)
 
 

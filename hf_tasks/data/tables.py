@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 
 from hf_tasks.data.delimited import BATCH_ROWS, read_delimited, require_unique
 from hf_tasks.data.encoding import open_text
+from hf_tasks.data.portions import in_portions, portion_rows
 from hf_tasks.data.problems import Findings
 from hf_tasks.errors import DataError
 
@@ -92,13 +92,14 @@ def _json_tables(path: Path, encoding: str, key: str) -> Iterator[pa.Table]:
     broken = Findings(f"{key}.table: lines of {path} that are not a JSON object", "mend or remove them")
     with open_text(path, encoding, key) as file:
         records = _json_records(file, broken)
-        while chunk := list(islice(records, BATCH_ROWS)):
-            yield _text_table(chunk, path, key)
+        for chunk in in_portions(records, lambda record: record[0], most=BATCH_ROWS):
+            yield _text_table([record for _, record in chunk], path, key)
     if broken.count:
         raise DataError(str(broken))
 
 
-def _json_records(file: TextIO, broken: Findings) -> Iterator[dict[str, Any]]:
+def _json_records(file: TextIO, broken: Findings) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The object of each line, after the line's length."""
     for line, text in enumerate(file, start=1):
         if not text.strip():
             continue
@@ -108,7 +109,7 @@ def _json_records(file: TextIO, broken: Findings) -> Iterator[dict[str, Any]]:
             broken.add(f"line {line}: {error}")
             continue
         if isinstance(record, dict) and _is_flat(record, levels=MOST_LEVELS):
-            yield record
+            yield len(text), record
         elif isinstance(record, dict):
             broken.add(f"line {line}: nested deeper than {MOST_LEVELS} levels")
         else:
@@ -164,8 +165,14 @@ def _parquet_batches(
 ) -> Iterator[pa.RecordBatch]:
     has_pictures = any(pa.types.is_struct(kind) or pa.types.is_binary(kind) for kind in schema.types)
     try:
-        for batch in file.iter_batches(PICTURE_BATCH_ROWS if has_pictures else BATCH_ROWS):
+        for batch in file.iter_batches(PICTURE_BATCH_ROWS if has_pictures else _text_rows(file.metadata)):
             batch.validate(full=True)
             yield batch.cast(schema)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{key}.table: {path} is broken: {error}; write it anew") from None
+
+
+def _text_rows(file: pq.FileMetaData) -> int:
+    """How many rows to read together."""
+    groups = [file.row_group(number) for number in range(file.num_row_groups)]
+    return portion_rows(file.num_rows, sum(group.total_byte_size for group in groups), most=BATCH_ROWS)

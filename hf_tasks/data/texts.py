@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from hf_tasks.data.cache import content_hash, explained_os_errors, memory_mapped
 from hf_tasks.data.columns import require_columns
 from hf_tasks.data.hub import load_hub
+from hf_tasks.data.portions import rows_at_once
 from hf_tasks.data.presence import require_table
 from hf_tasks.data.problems import Findings, Problems
 from hf_tasks.data.sources import HubSource, TableSource, TextTable, source_name
@@ -18,7 +19,6 @@ from hf_tasks.data.tables import read_table, table_features
 from hf_tasks.errors import DataError
 
 SHOWN_CHARACTERS = 60
-ROWS_AT_ONCE = 1000
 
 
 def load_text_rows(source: TableSource | TextTable | HubSource, *, key: str = "data") -> datasets.Dataset:
@@ -40,7 +40,11 @@ def load_text_rows(source: TableSource | TextTable | HubSource, *, key: str = "d
 
 
 def load_columns(
-    source: TableSource | TextTable | HubSource, columns: Mapping[str, str], *, key: str = "data"
+    source: TableSource | TextTable | HubSource,
+    columns: Mapping[str, str],
+    *,
+    key: str = "data",
+    ways_out: Mapping[str, str] | None = None,
 ) -> datasets.Dataset:
     """The rows of a source with the columns named; row 1 is the first.
 
@@ -48,16 +52,21 @@ def load_columns(
         source: where the rows come from.
         columns: recipe key to the column it names, as `data.columns.label` to `label`.
         key: recipe section of the source, as `data.train`, for messages.
+        ways_out: recipe key to what else could be meant where its column is missing.
 
     Raises:
         DataError: something is missing, empty or broken; names the file, and line or row.
     """
-    rows = load_whole(source, columns, key=key)
+    rows = load_whole(source, columns, key=key, ways_out=ways_out)
     return rows.select_columns(list(dict.fromkeys(columns.values())))
 
 
 def load_whole(
-    source: TableSource | TextTable | HubSource, columns: Mapping[str, str], *, key: str = "data"
+    source: TableSource | TextTable | HubSource,
+    columns: Mapping[str, str],
+    *,
+    key: str = "data",
+    ways_out: Mapping[str, str] | None = None,
 ) -> datasets.Dataset:
     """As load_columns, with all other columns too.
 
@@ -65,7 +74,7 @@ def load_whole(
         DataError: as load_columns.
     """
     rows = load_text_rows(source, key=key)
-    require_columns(columns, rows.column_names, where=source_name(source))
+    require_columns(columns, rows.column_names, where=source_name(source), ways_out=ways_out)
     return rows
 
 
@@ -110,7 +119,7 @@ def blank_rows(rows: datasets.Dataset, column: str) -> list[int]:
     """Indices of the rows whose text is missing or white space alone."""
     blank: list[int] = []
     start = 0
-    for batch in rows.select_columns([column]).with_format("arrow").iter(ROWS_AT_ONCE):
+    for batch in rows.select_columns([column]).with_format("arrow").iter(rows_at_once(rows)):
         trimmed = pc.utf8_trim_whitespace(batch.column(column))
         is_blank = pc.fill_null(pc.equal(trimmed, ""), True).to_numpy()
         blank += (np.flatnonzero(is_blank) + start).tolist()

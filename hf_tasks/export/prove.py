@@ -117,7 +117,7 @@ def _record(
         file=str(file.path),
         passed=reason is None,
         reason=reason,
-        examples=len(found.differences_N),
+        examples=len(found.answers),
         largest_difference=found.largest_difference,
         mean_difference=found.mean_difference,
         agreement=found.agreement(),

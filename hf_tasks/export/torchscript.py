@@ -37,7 +37,10 @@ def write_torchscript(plan: ExportPlan, target: Path, *, metadata: dict[str, str
             frozen = torch.jit.freeze(traced)
     except (RuntimeError, ValueError, TypeError, torch.jit.TracingCheckError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ExportError(f"export: this model cannot be traced for TorchScript: {reason[0]}") from error
+        raise ExportError(
+            f"export: this model cannot be traced for TorchScript: {reason[0]}; "
+            "leave torchscript out, or take onnx"
+        ) from error
     _save(frozen, target, {**metadata, "inputs": json.dumps(list(plan.inputs))})
     return traced  # a frozen module cannot become part of another
 

@@ -21,6 +21,7 @@ from hf_tasks.report.verdict import export_notes, few_examples, learning_notes, 
 
 BINS = 30
 LONGEST_TEXT = 300
+CLUSTER_TEXTS = 3
 MOST_COMPARED = 4000
 """Texts that are compared with one another: 64 MB of cosines."""
 
@@ -38,6 +39,7 @@ def pair_page(run: RunRecord, answers: PairAnswers, count: int) -> Page:
         score_section(answers),
         mistake_section(answers, count=count),
         duplicate_section(answers, count=count),
+        cluster_section(answers, count=count),
         *record.closing_sections(run),
     ]
     return Page(_verdict(run, answers), sections, no_pictures())
@@ -92,6 +94,24 @@ def duplicate_section(answers: PairAnswers, *, count: int) -> Section:
     columns = [Column("text"), Column("its nearest"), Column("cosine"), Column("label", "of a row with both")]
     lead = f"The nearest to each other of {len(chosen):,} texts: probable duplicates."
     return Section("duplicates", "Nearly the same", lead, draw_table(columns, rows, label="Nearest texts"))
+
+
+def cluster_section(answers: PairAnswers, *, count: int) -> Section:
+    """The largest clusters with a few of their texts, those that belong to them most; empty without any."""
+    found = answers.clusters
+    if found is None or not len(found):
+        return Section("clusters", "Clusters", "", Markup())
+    clusters_T = found["cluster"].to_numpy()
+    names, starts, sizes = np.unique(clusters_T[clusters_T >= 0], return_index=True, return_counts=True)
+    rows = []
+    for place in np.argsort(-sizes, kind="stable")[:count].tolist():
+        size = int(sizes[place])
+        texts = found["text"].slice(starts[place], min(size, CLUSTER_TEXTS)).to_pylist()
+        shown = " · ".join(map(_short, texts))
+        rows.append([_number(float(names[place])), Cell(f"{size:,}", size), Cell(shown, shown[:40])])
+    lead = f"{len(names):,} clusters hold {sizes.sum():,} of {len(found):,} texts; clusters.csv has them all."
+    columns = [Column("cluster"), Column("texts"), Column("the first of them")]
+    return Section("clusters", "Clusters", lead, draw_table(columns, rows, label="Largest clusters"))
 
 
 def _verdict(run: RunRecord, answers: PairAnswers) -> Verdict:

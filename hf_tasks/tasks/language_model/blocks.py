@@ -4,6 +4,7 @@ Axes: S tokens of a block.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from torch.utils.data import Dataset
 
 from hf_tasks.data.cache import cache_path, written_whole
 from hf_tasks.data.order import ExampleKey
+from hf_tasks.data.portions import in_portions, pieces_of
 from hf_tasks.tasks.language_model.data import documents_of
 from hf_tasks.tasks.language_model.model import LanguageModel
 
 TOKEN = np.dtype("<u4")
-DOCUMENTS_AT_ONCE = 1000
 # Marks labels that cost nothing; the number that transformers counts with.
 NO_LABEL = -100
 # Of the tokens to predict: these parts are masked and replaced by another token; the rest stay (BERT).
@@ -58,10 +59,19 @@ def _write_tokens(path: Path, documents: datasets.Dataset, loaded: LanguageModel
     boundary = np.array([loaded.boundary], TOKEN)
     with path.open("wb") as file:
         file.write(boundary.tobytes())
-        for batch in documents.iter(DOCUMENTS_AT_ONCE):
-            encoded = loaded.tokenizer(batch["text"], add_special_tokens=False, verbose=False)
-            for token_ids in encoded["input_ids"]:
-                file.write(np.array(token_ids, TOKEN).tobytes() + boundary.tobytes())
+        for batch in in_portions(_pieces(documents), lambda piece: len(piece[0])):
+            texts, ends = zip(*batch, strict=True)
+            encoded = loaded.tokenizer(list(texts), add_special_tokens=False, verbose=False)
+            for token_ids, is_end in zip(encoded["input_ids"], ends, strict=True):
+                file.write(np.array(token_ids, TOKEN).tobytes() + boundary.tobytes() * is_end)
+
+
+def _pieces(documents: datasets.Dataset) -> Iterator[tuple[str, bool]]:
+    """Each document, a very long one in pieces, and whether it ends there."""
+    for document in documents_of(documents):
+        *heads, last = pieces_of(document)
+        yield from ((head, False) for head in heads)
+        yield last, True
 
 
 class CausalBlocks(Dataset):

@@ -9,12 +9,12 @@ import datasets
 import numpy as np
 
 from hf_tasks.data.documents import load_documents
+from hf_tasks.data.portions import rows_at_once
 from hf_tasks.data.spilled import Spilled, parts_of, select_rows, sorted_numbers
 from hf_tasks.errors import DataError
 from hf_tasks.metrics.language import gzip_bits_per_byte
 from hf_tasks.tasks.language_model.settings import Settings
 
-BATCH_DOCUMENTS = 1000
 HASH_BYTES = 8
 
 
@@ -84,7 +84,7 @@ def prepare_splits(settings: Settings) -> DocumentSplits:
 
 def documents_of(rows: datasets.Dataset) -> Iterator[str]:
     """The documents, read a batch at a time."""
-    for batch in rows.iter(BATCH_DOCUMENTS):
+    for batch in rows.iter(rows_at_once(rows)):
         yield from batch["text"]
 
 
@@ -92,7 +92,7 @@ def _sides(documents: datasets.Dataset, seed: int, fraction: float) -> tuple[Sid
     """What is to train on, and about a fraction that is not."""
     rows, hashes = ([Spilled(np.uint64), Spilled(np.uint64)] for _ in range(2))
     start = 0
-    for batch in documents.iter(BATCH_DOCUMENTS):
+    for batch in documents.iter(rows_at_once(documents)):
         hashes_B = _hashes(batch["text"], seed)
         rows_B = np.arange(start, start + len(hashes_B))
         start += len(hashes_B)

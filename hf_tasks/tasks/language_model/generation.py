@@ -19,8 +19,8 @@ from hf_tasks.tasks.language_model.model import LanguageModel, load_language_mod
 
 TEXT_SUFFIXES = frozenset({".txt"})
 SAMPLE_SEED = 0
-# Of a held-out document, this many tokens are the prompt.
-PROMPT_TOKENS = 16
+# Of a held-out document, this many tokens are the prompt; they are looked for in its first characters.
+PROMPT_TOKENS, PROMPT_CHARACTERS = 16, 4096
 
 
 class NetworkModel(PreTrainedModel, GenerationMixin):
@@ -138,7 +138,8 @@ def sample_texts(loaded: LanguageModel, documents: Sequence[str]) -> list[tuple[
     if not loaded.is_causal or not documents:
         return []
     tokenizer = loaded.tokenizer
-    encoded = tokenizer(list(documents), add_special_tokens=False, verbose=False)["input_ids"]
+    beginnings = [document[:PROMPT_CHARACTERS] for document in documents]
+    encoded = tokenizer(beginnings, add_special_tokens=False, verbose=False)["input_ids"]
     prompts = [tokenizer.decode(token_ids[:PROMPT_TOKENS]) for token_ids in encoded]
     return list(zip(prompts, continue_texts(loaded, prompts), strict=True))
 

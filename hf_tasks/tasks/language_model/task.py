@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 
 from hf_tasks.contract import ExampleColumns, LanguageAnswers, Predictions, Task
 from hf_tasks.data.documents import load_documents
+from hf_tasks.data.portions import pieces_of
 from hf_tasks.data.sources import HubSource, TableSource, TextFile, TextTable
 from hf_tasks.metrics.bootstrap import interval_ends
 from hf_tasks.metrics.language import language_intervals
@@ -152,7 +153,8 @@ def _bytes_of(blocks: Blocks, texts: Sequence[str], loaded: LanguageModel) -> np
 def _tokenizer_documents(documents: datasets.Dataset) -> Iterator[str]:
     """Documents to learn tokens from: all, or of much text one in so many, evenly."""
     text_bytes = documents.data.nbytes * len(documents) / documents.data.num_rows
-    return islice(documents_of(documents), 0, None, ceil(text_bytes / TOKENIZER_BYTES))
+    chosen = islice(documents_of(documents), 0, None, ceil(text_bytes / TOKENIZER_BYTES))
+    return chain.from_iterable(map(pieces_of, chosen))
 
 
 def _blocks(

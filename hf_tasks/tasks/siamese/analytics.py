@@ -1,12 +1,14 @@
 """Tables about texts by their embeddings: nearest neighbours, probable duplicates, clusters.
 
-Axes: T distinct texts, K neighbours, D width of the embeddings, P pairs.
+Axes: T distinct texts, K neighbours, D width of the embeddings, P pairs, C parts that hang together.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import HDBSCAN
 
 from hf_tasks.metrics.neighbours import nearest_neighbours
@@ -15,6 +17,10 @@ from hf_tasks.tasks.siamese.settings import Analytics
 from hf_tasks.tasks.siamese.texts import scores_of_pairs, unit_rows
 
 NO_CLUSTER = -1
+# Neighbours of each text that clusters are made of: of so few texts or fewer these are all distances.
+LINKS = 64
+# Squared; texts that are the same are this far apart, as a sparse matrix has no distance of 0.
+SMALLEST_DISTANCE = 1e-12
 
 
 def analytics_tables(
@@ -22,7 +28,8 @@ def analytics_tables(
 ) -> dict[str, pa.Table]:
     """The tables `neighbours`, `duplicates` and, if asked for, `clusters`.
 
-    Duplicates are looked for among the neighbours of each text; without a threshold there are none.
+    Duplicates are looked for among the neighbours of each text; without a threshold there are none. Memory
+    and, but for the search of neighbours, time grow with the number of texts, not with its square.
 
     Args:
         model: whose scores and threshold tell duplicates.
@@ -31,15 +38,18 @@ def analytics_tables(
         settings: how many and from where on.
     """
     unit_TD = unit_rows(embeddings_TD)
-    neighbours_TK, cosines_TK = nearest_neighbours(unit_TD, None, count=settings.neighbours)
+    smallest = settings.smallest_cluster
+    count = settings.neighbours if smallest is None else max(settings.neighbours, smallest, LINKS)
+    links_TK, link_cosines_TK = nearest_neighbours(unit_TD, None, count=count)
+    neighbours_TK, cosines_TK = (part_TK[:, : settings.neighbours] for part_TK in (links_TK, link_cosines_TK))
     tables = {"neighbours": _neighbours(texts, neighbours_TK, cosines_TK)}
     start = model.threshold if settings.duplicates_from is None else settings.duplicates_from
     if start is not None:
         first_P, second_P = _pairs(neighbours_TK)
         scores_P = scores_of_pairs(model, embeddings_TD, first_P, second_P)
         tables["duplicates"] = _duplicates(texts, first_P, second_P, scores_P, start=start)
-    if settings.smallest_cluster is not None:
-        tables["clusters"] = _clusters(texts, unit_TD, settings.smallest_cluster)
+    if smallest is not None:
+        tables["clusters"] = _clusters(texts, _distances(unit_TD, links_TK, link_cosines_TK), smallest)
     return tables
 
 
@@ -51,7 +61,7 @@ def _neighbours(texts: Sequence[str], neighbours_TK: np.ndarray, cosines_TK: np.
             "text": names.take(pa.array(np.repeat(np.arange(rows), count))),
             "place": np.tile(np.arange(1, count + 1), rows),
             "neighbour": names.take(pa.array(neighbours_TK.ravel())),
-            "distance": 1 - cosines_TK.ravel(),
+            "distance": (1 - cosines_TK.ravel()).clip(min=0),
         }
     )
 
@@ -80,13 +90,32 @@ def _duplicates(
     )
 
 
-def _clusters(texts: Sequence[str], unit_TD: np.ndarray, smallest: int) -> pa.Table:
+def _distances(unit_TD: np.ndarray, links_TK: np.ndarray, cosines_TK: np.ndarray) -> csr_array:
+    """Euclidean distances of each text to itself and to its neighbours, symmetric, (T, T).
+
+    Parts that no neighbours join are joined by the distances of their first texts, as HDBSCAN asks.
+    """
+    rows, count = links_TK.shape
+    own_T, from_P = np.arange(rows), np.repeat(np.arange(rows), count)
+    near = csr_array((np.ones(rows * count, bool), (from_P, links_TK.ravel())), (rows, rows))
+    firsts_C = np.unique(connected_components(near, directed=False)[1], return_index=True)[1]
+    bridges_C = np.einsum("cd,cd->c", unit_TD[firsts_C[:-1]], unit_TD[firsts_C[1:]], dtype=np.float64)
+    from_P = np.concatenate([from_P, firsts_C[:-1]])
+    to_P = np.concatenate([links_TK.ravel(), firsts_C[1:]])
+    squares_P = 2 - 2 * np.concatenate([cosines_TK.ravel(), bridges_C])
+    lengths_P = np.sqrt(squares_P.clip(min=SMALLEST_DISTANCE))
+    one_way = csr_array((lengths_P, (from_P, to_P)), (rows, rows))
+    both_ways = one_way.maximum(one_way.T).tocoo()
+    from_P, to_P = (np.concatenate([places, own_T]) for places in both_ways.coords)
+    return csr_array((np.append(both_ways.data, np.zeros(rows)), (from_P, to_P)), (rows, rows))
+
+
+def _clusters(texts: Sequence[str], distances_TT: csr_array, smallest: int) -> pa.Table:
     """The cluster of each text, or -1 where it is in none, by cluster; probability of belonging to it."""
     if len(texts) < smallest:
         labels_T, belief_T = np.full(len(texts), NO_CLUSTER), np.zeros(len(texts))
     else:
-        # A tree keeps no distance of every pair; on rows of length 1 it orders them as the cosine does.
-        fitted = HDBSCAN(min_cluster_size=smallest, algorithm="ball_tree", copy=True).fit(unit_TD)
+        fitted = HDBSCAN(min_cluster_size=smallest, metric="precomputed", copy=True).fit(distances_TT)
         labels_T, belief_T = fitted.labels_, fitted.probabilities_
     order = np.lexsort((-belief_T, np.where(labels_T == NO_CLUSTER, len(texts), labels_T)))
     names = pa.array(texts, pa.large_string())

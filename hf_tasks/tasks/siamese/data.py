@@ -23,6 +23,10 @@ from hf_tasks.tasks.siamese.split import grouped_split
 
 Kind = Literal["labels", "scores", "pairs", "triplets"]
 TEXT_COLUMNS = ("text_1", "text_2", "negative")
+WITHOUT_LABEL = {
+    "data.columns.label": "; write `label: null` where all pairs belong together, "
+    "or for triplets `negative: COLUMN`"
+}
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +110,8 @@ def prepare_rows(
         DataError: rows, texts or labels are not usable.
     """
     named = columns.named()
-    rows = load_columns(source, {f"data.columns.{part}": name for part, name in named.items()}, key=key)
+    keys = {f"data.columns.{part}": name for part, name in named.items()}
+    rows = load_columns(source, keys, key=key, ways_out=WITHOUT_LABEL)
     where = f"{key} ({source_name(source)})"
     texts = {part: named[part] for part in TEXT_COLUMNS if part in named}
     if skipped is not None:

@@ -20,7 +20,7 @@ from hf_tasks.data.text_findings import (
 )
 from hf_tasks.data.texts import load_whole, shown_text
 from hf_tasks.errors import DataError, ModelError
-from hf_tasks.tasks.siamese.data import TEXT_COLUMNS
+from hf_tasks.tasks.siamese.data import TEXT_COLUMNS, WITHOUT_LABEL
 from hf_tasks.tasks.siamese.labels import label_of
 from hf_tasks.tasks.siamese.model import open_encoder
 from hf_tasks.tasks.siamese.settings import Settings
@@ -37,7 +37,7 @@ def examine(settings: Settings, everything: bool, seed: int) -> Examination:
     rows, texts, labels = list[FoundRow](), list[Texts](), list[float | None]()
     for section, source in _sections(settings).items():
         try:
-            loaded = load_whole(source, _columns(settings), key=f"data.{section}")
+            loaded = load_whole(source, _columns(settings), key=f"data.{section}", ways_out=WITHOUT_LABEL)
         except DataError as error:
             findings.append(Finding.of_error(error, kind=f"data.{section} cannot be used"))
             continue

@@ -36,7 +36,8 @@ class TextEmbedder(nn.Module):
     def __init__(self, encoder: SentenceTransformer, *, normalised: bool) -> None:
         """Keep the encoder."""
         super().__init__()
-        self.encoder = encoder
+        # A SentenceTransformer has properties that warn, and tracing asks each for its value.
+        self.encoder: Any = nn.Sequential(*encoder)
         self.is_static = isinstance(encoder[0], StaticEmbedding)
         self.normalised = normalised
         self.config = PretrainedConfig() if self.is_static else encoder[0].auto_model.config

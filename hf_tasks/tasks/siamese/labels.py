@@ -29,7 +29,8 @@ def read_labels(rows: datasets.Dataset, column: str, *, where: str) -> np.ndarra
         )
     unfit = Findings(
         f"{where}: labels in column '{column}' that are neither 0, 1 nor a score between them",
-        "write 1 where the texts belong together, else 0, or remove the rows",
+        "write 1 where the texts belong together, else 0, or remove the rows; "
+        "divide scores of another range by the highest",
     )
     labels = np.zeros(len(rows), np.float32)
     for row, value in enumerate(rows[column]):

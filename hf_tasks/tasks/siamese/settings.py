@@ -144,7 +144,9 @@ class Analytics(Section):
         None, description="Score from which two neighbours are told as duplicates; left out: the threshold."
     )
     smallest_cluster: int | None = Field(
-        5, ge=2, description="Texts that make a cluster (HDBSCAN); null leaves clusters out."
+        5,
+        ge=2,
+        description="Texts that make a cluster (HDBSCAN of each text's neighbours); null leaves them out.",
     )
 
 

@@ -140,6 +140,9 @@ def compute_predictions(trainer: SiameseTrainer, splits: PairSplits) -> Predicti
     table = pa.table(
         {**texts, **labels, "score": measured.scores_N, "predicted": pa.array(predicted, pa.int64())}
     )
+    further = {}
+    if trainer.analytics is not None and trainer.is_world_process_zero():
+        further = analytics_tables(trainer.pair_model, pairs.texts, output.predictions, trainer.analytics)
     answers = PairAnswers(
         texts=pairs.texts,
         numbers_NK=pairs.numbers_NK,
@@ -147,10 +150,8 @@ def compute_predictions(trainer: SiameseTrainer, splits: PairSplits) -> Predicti
         scores_N=measured.scores_N,
         labels_N=pairs.labels_N,
         threshold=measured.threshold,
+        clusters=further.get("clusters"),
     )
-    further = {}
-    if trainer.analytics is not None and trainer.is_world_process_zero():
-        further = analytics_tables(trainer.pair_model, pairs.texts, output.predictions, trainer.analytics)
     return Predictions(metrics, table, answers, further_tables=further)
 
 

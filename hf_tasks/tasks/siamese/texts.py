@@ -72,7 +72,8 @@ def scores_of_pairs(
 
 
 def _cosines(first_ND: np.ndarray, second_ND: np.ndarray) -> np.ndarray:
-    return np.einsum("nd,nd->n", first_ND.astype(np.float64), second_ND.astype(np.float64))
+    cosines_N = np.einsum("nd,nd->n", first_ND.astype(np.float64), second_ND.astype(np.float64))
+    return cosines_N.clip(-1, 1)  # rows of float32 are not quite of length 1
 
 
 @torch.inference_mode()
