@@ -247,6 +247,14 @@ OVERRIDE_MISTAKES = [
         "report.mlflow.experiment: missing; wanted a text that is not empty (Experiment of "
         "the run; made if it is not there)",
     ),
+    (
+        "export={formats: [onnx], sample: 0}",
+        "export.sample: found 0, wanted a whole number of at least 1 or 'all'",
+    ),
+    (
+        "export={formats: [onnx], sample: true}",
+        "export.sample: found true, wanted a whole number of at least 1 or 'all'",
+    ),
     ("report.wrong_images=0", "report.wrong_images: found 0, wanted a whole number from 1 to 200"),
     (
         "training.push_to_hub=true",
