@@ -78,10 +78,10 @@ def require_writable(folder: Path, *, key: str) -> None:
         for name in whole.relative_to(place).parts:
             with suppress(FileNotFoundError):
                 os.lstat(place / name)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+    except OSError as error:
         raise UserError(
-            f"{key}: {folder} cannot be written ({reason}); name another place, or see who may write there"
+            f"{key}: {folder} cannot be written ({error.strerror}); "
+            "name another place, or see who may write there"
         ) from None
 
 
