@@ -43,7 +43,7 @@ def test_every_planted_fault_is_found_and_nothing_else(planted):
 def test_the_trial_runs_beside_the_faults_and_tells_what_training_needs(planted):
     needs = json.loads(planted[2].stdout)["needs"]
 
-    assert needs["steps"] == 8  # 2 epochs of 27 usable rows in batches of 8
+    assert needs["steps"] == 8  # 2 epochs of the 31 rows that are not refused, in batches of 8
     assert 0 < needs["seconds_per_step"] < needs["seconds"]
     assert 50e6 < needs["memory_bytes"] < needs["memory_there"]
     assert 0 < needs["disk_bytes"] < needs["disk_free"]

@@ -107,7 +107,7 @@ def test_tags_are_spelt_anew_beside_others_of_their_row(tmp_path, ending):
     found = examine(Settings(data=data, model={"name": "test_resnet", "image_size": 32}), True, 0)
 
     source, labels = found.sources["train"], new_labels(found, "train")
-    kept = places_without(4, left_out(found, "train"))
+    kept = places_without(4, left_out(found.findings, "train"))
     cleaned = write_rows(source, tmp_path / "clean/train", kept=kept, labels=labels)
     data["train"] = cleaned
     again = examine(Settings(data=data, model={"name": "test_resnet", "image_size": 32}), True, 0)

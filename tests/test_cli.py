@@ -10,6 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import datasets
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -166,6 +167,29 @@ def test_evaluate_measures_on_class_folders_too(digits, digits_run, tmp_path):
     found, trained = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, digits_run))
     assert found["confusion_matrix"] == trained["confusion_matrix"]
     assert found["loss"] == pytest.approx(trained["loss"], abs=1e-6)
+
+
+def test_evaluate_measures_on_a_saved_data_set_too(digits, digits_run, tmp_path):
+    """The same pictures again, their bytes inside, beside a split that is not asked for."""
+    paths = sorted((digits / "data/digits/test").glob("*/*.png"))
+    columns = {
+        "image": [{"bytes": path.read_bytes(), "path": None} for path in paths],
+        "label": [path.parent.name for path in paths],
+    }
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    rows = datasets.Dataset.from_dict(columns, features=features)
+    datasets.DatasetDict({"test": rows, "some": rows.select([0])}).save_to_disk(tmp_path / "saved")
+    asked = ("evaluate", digits_run, "--data", tmp_path / "saved", "--out", tmp_path / "out")
+
+    unnamed = run_program(*asked, folder=digits)
+    named = run_program(*asked, "--split", "test", folder=digits)
+
+    assert "has several splits (test, some); name one with --split" in unnamed.stderr
+    assert named.returncode == 0, named.stderr
+    found, trained = (
+        json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "out", digits_run)
+    )
+    assert found["confusion_matrix"] == trained["confusion_matrix"]
 
 
 def test_evaluate_never_writes_over_a_run(digits, digits_run):
@@ -364,11 +388,20 @@ WITHOUT_TORCH = "import sys; from hf_tasks import cli; sys.modules['torch'] = No
         (["train", DIGITS], "data.validation.table: no file data/digits/test_metadata.csv"),
         (["train", DIGITS, "output=full"], "full is not empty and holds no run"),
         (["train", DIGITS, "output=full/file/run"], "full/file is a file, wanted a folder"),
+        (["train", DIGITS, "output=/proc/full/run"], "output: /proc/full/run cannot be written ("),
+        (["train", DIGITS, f"output={'long' * 64}"], "cannot be written (File name too long)"),
+        (
+            ["train", "moved/recipe.yaml", "--resume"],
+            "output: runs/digits holds no run to resume; the one beside moved/recipe.yaml goes on with "
+            "output=moved",
+        ),
     ],
 )
 def test_what_needs_no_torch_is_refused_without_it(tmp_path, arguments, found):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
+    (tmp_path / "moved" / "checkpoints").mkdir(parents=True)
+    shutil.copy(DIGITS, tmp_path / "moved" / "recipe.yaml")
 
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)],

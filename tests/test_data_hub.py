@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from hf_tasks.data.hub import source_in
 from hf_tasks.data.load import load_rows
-from hf_tasks.data.sources import HubSource
+from hf_tasks.data.sources import FolderSource, HubSource
 from hf_tasks.errors import DataError
 from hf_tasks.tasks.image_classification.data import prepare_splits
 from hf_tasks.tasks.image_classification.settings import Settings
@@ -119,6 +120,28 @@ def test_a_saved_data_set_is_not_taken_for_another_split(three_rows, tmp_path):
 
     assert "data.train.split: no split 'validation' in" in message
     assert "holds one data set, saved as train; leave `split` out, or name another folder" in message
+
+
+def test_a_folder_is_a_data_set_by_its_files_or_by_the_split_that_is_named(pictures, three_rows, tmp_path):
+    three_rows.save_to_disk(tmp_path / "saved")
+    (tmp_path / "files/data").mkdir(parents=True)
+    three_rows.to_parquet(tmp_path / "files/data/test-00000-of-00001.parquet")
+    shutil.copytree(pictures / "train", tmp_path / "classes")
+    (tmp_path / "classes/notes.csv").write_text("beside class folders")
+
+    found = [
+        source_in(tmp_path / "saved", split=None),
+        source_in(tmp_path / "files", split=None),
+        source_in(tmp_path / "classes", split=None),
+        source_in(pictures, split="test"),
+    ]
+
+    assert found == [
+        HubSource(hub=str(tmp_path / "saved")),
+        HubSource(hub=str(tmp_path / "files"), split="test"),
+        FolderSource(folder=str(tmp_path / "classes")),
+        HubSource(hub=str(pictures), split="test"),
+    ]
 
 
 def test_shuffled_and_chosen_rows_keep_their_order(three_rows, tmp_path):

@@ -35,3 +35,10 @@ def test_a_resumed_epoch_goes_on_in_its_own_order(tmp_path, processes, accumulat
         seen |= {row for rows in left for row in rows.tolist()}
 
     assert seen == set(list(epoch_order(ROWS, seed=5, epoch=1))[accumulated * processes * BATCH :])
+
+
+def test_seed_and_epoch_each_change_the_order():
+    orders = {tuple(epoch_order(ROWS, seed=seed, epoch=epoch)) for seed in (5, 6) for epoch in (0, 1)}
+
+    assert len(orders) == 4
+    assert {tuple(sorted(order)) for order in orders} == {tuple(range(ROWS))}

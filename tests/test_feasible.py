@@ -65,9 +65,10 @@ def test_dataloader_drop_last_leaves_no_row_out_of_the_figures(nine_rows):
         assert len(file.readlines()) == 1 + 9
 
 
-def test_the_trial_of_a_check_does_without_a_lone_picture(nine_rows):
-    done = run_program("check", "recipe.yaml", folder=nine_rows)
+def test_the_trial_of_a_check_does_without_a_lone_picture_but_has_rows_that_are_only_warned_of(nine_rows):
+    done = run_program("check", "recipe.yaml", "data.validation={table: rows.csv}", folder=nine_rows)
 
+    assert "the same pictures to" in done.stdout
     assert "trial: trained, measured, saved, loaded" in done.stdout, done.stderr
 
 
@@ -96,6 +97,7 @@ def test_whether_a_network_learns_from_one_picture_is_tried_and_changes_nothing(
         (["metric_for_best_model=acuracy"], "did you mean 'accuracy'?"),
         (["dataloader_drop_last=true", "per_device_train_batch_size=64"], "no batch of 9 training examples"),
         (["optim=galore_adamw", "optim_args=nonsense"], "recipe.yaml: training.optim: "),
+        (["fp16=true", "use_cpu=true"], "recipe.yaml: training.fp16: has no effect on the CPU"),
         (["report_to=wandb"], "training.report_to: found 'wandb', which is not installed: pip install it"),
         (["report_to=wandbb"], "training.report_to: found 'wandbb', which is not known"),
     ],

@@ -78,6 +78,7 @@ def test_sorting_depends_neither_on_order_nor_on_repetition(names):
         (["1.0", "2.0"], ["1.0", "2.0"]),
         ([10, 9, 10], ["10", "9", "10"]),
         ([1.0, 2.0, 10.0], ["1", "2", "10"]),
+        ([1e16, 3.0], ["10000000000000000", "3"]),
         ([0.5, 2.0], ["0.5", "2"]),
         ([True, False], ["true", "false"]),
     ],
@@ -100,7 +101,7 @@ def test_class_numbers_of_a_data_set_become_its_names():
 @pytest.mark.parametrize(
     ("feature", "values"),
     [
-        (None, ["a", "", None, "b"]),
+        (None, ["a", "", None, " \t", "b"]),
         (None, [1.0, float("nan"), None, 2.0]),
         (None, [1, None, None, 2]),
         (datasets.ClassLabel(names=["a", "b"]), [0, -1, None, 1]),
@@ -114,7 +115,9 @@ def test_rows_without_a_label_are_told(feature, values):
         read_label(rows, "label", where=WHERE)
 
     first, *shown = str(refused.value).split("\n  ")
-    empty = [row for row, value in enumerate(values, start=1) if value in ("", -1, None) or value != value]
+    empty = [
+        row for row, value in enumerate(values, start=1) if value in ("", " \t", -1, None) or value != value
+    ]
     assert (
         first
         == f"{WHERE}: rows without a label in column 'label': {len(empty)}; fill them in, or remove the rows"

@@ -117,6 +117,14 @@ def test_the_largest_remainders_get_what_rounding_leaves():
     assert np.bincount(labels[is_validation_N]).tolist() == [2, 2, 1]
 
 
+def test_as_many_rows_are_drawn_as_come_nearest_to_the_fraction():
+    labels = np.repeat([0, 1], [5, 5])  # 2.7 of ten rows, where the whole parts of both classes are 1
+
+    is_validation_N = stratified_split([f"{row}.png" for row in range(10)], labels, fraction=0.27, seed=0)
+
+    assert is_validation_N.sum() == 3
+
+
 def test_combinations_of_labels_are_strata():
     combinations = [[1, 0], [0, 1], [1, 1], [0, 0]]
     labels = np.repeat(np.array(combinations, np.float32), 40, axis=0)

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import datasets
 import numpy as np
 import pytest
 from rich.console import Console
@@ -135,6 +136,18 @@ def test_an_encoding_of_nothing_that_has_one_is_refused(folder):
         said("evaluate", folder / "run", "--encoding", "cp1251")
     with pytest.raises(UserError, match="--encoding: pictures have none; leave it out"):
         how_to_read("cp1251", holds_texts=False)
+
+
+def test_pairs_are_measured_from_a_saved_data_set_and_not_from_class_folders(folder, tmp_path):
+    pairs = {"question": ["a day", "a day"], "answer": ["a youth", "a day"], "label": [0, 1]}
+    datasets.Dataset.from_dict(pairs).save_to_disk(tmp_path / "saved")
+    (tmp_path / "empty").mkdir()
+
+    said("evaluate", folder / "run", "--data", tmp_path / "saved", "--out", tmp_path / "out")
+
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["average_precision"] == 1
+    with pytest.raises(UserError, match="empty holds no data set, and siamese has no class folders"):
+        said("evaluate", folder / "run", "--data", tmp_path / "empty", "--out", tmp_path / "out")
 
 
 def said(*words):

@@ -234,6 +234,15 @@ OVERRIDE_MISTAKES = [
     ("training.learning_rat=3", "training.learning_rat: unknown key, did you mean 'learning_rate'?"),
     ("trainig.seed=3", "trainig: unknown key, did you mean 'training'?"),
     ("model.image_size=big", "model.image_size: found 'big', wanted a whole number from 8 to 4096"),
+    ("model={name: x, image_size: 4}", "model.image_size: found 4, wanted a whole number from 8 to 4096"),
+    *(
+        (
+            f"data.validation={bound}",
+            f"data.validation: found {bound}, wanted {{table: ...}}, {{folder: ...}}, {{hub: ...}} or a "
+            "number above 0 and below 1",
+        )
+        for bound in (0, 1)
+    ),
     (
         "data.train={images: x}",
         "data.train: found a mapping with 'images', wanted {table: ...}, {folder: ...} or {hub: ...}",
@@ -246,6 +255,14 @@ OVERRIDE_MISTAKES = [
         "report.mlflow={}",
         "report.mlflow.experiment: missing; wanted a text that is not empty (Experiment of "
         "the run; made if it is not there)",
+    ),
+    (
+        "export={formats: [onnx], sample: 0}",
+        "export.sample: found 0, wanted a whole number of at least 1 or 'all'",
+    ),
+    (
+        "export={formats: [onnx], sample: true}",
+        "export.sample: found true, wanted a whole number of at least 1 or 'all'",
     ),
     ("report.wrong_images=0", "report.wrong_images: found 0, wanted a whole number from 1 to 200"),
     (

@@ -42,16 +42,17 @@ def refusal(source, **options) -> str:
 def test_dots_and_absolute_paths_that_lead_out_are_refused_with_their_rows(shelf):
     secret = shelf / "secret/class0/0.png"
     source = write_table(
-        shelf, "class0/0.png", "../../secret/class0/0.png", secret, "class0/../../x.png", ".."
-    )
+        shelf, "class0/0.png", "../../secret/class0/0.png", secret, "class0/../../x.png", "..",
+        "../pictures_of_others/x.png",
+    )  # fmt: skip
 
     message = refusal(source)
 
     assert message.splitlines()[0].startswith(
-        f"data.train ({source.table}): pictures outside {source.images}: 4; name the folder that holds them"
+        f"data.train ({source.table}): pictures outside {source.images}: 5; name the folder that holds them"
     )
     assert [line.split(",")[0] for line in message.splitlines()[1:]] == [
-        "  row 2", "  row 3", "  row 4", "  row 5"
+        "  row 2", "  row 3", "  row 4", "  row 5", "  row 6"
     ]  # fmt: skip
     assert f"row 3, {secret}" in message
 

@@ -10,17 +10,22 @@ from hf_tasks.cli.screen import console, say, show_metrics
 from hf_tasks.errors import UserError
 
 if TYPE_CHECKING:
-    from hf_tasks.data.sources import FolderSource, TableSource
+    from hf_tasks.data.sources import FolderSource, HubSource, TableSource
 
 
 def evaluate(
     run: RunFolder,
     data: Annotated[
         Path | None,
-        typer.Option(help="Table, text file or folder of classes; left out: the recipe's validation."),
+        typer.Option(
+            help="Table, text file, class folders or saved data set; left out: the recipe's validation."
+        ),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder that picture paths in the table start from.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of a data set that --data names, where it has several.")
     ] = None,
     encoding: Encoding = None,
     out: Annotated[
@@ -36,7 +41,7 @@ def evaluate(
     require_inputs([] if data is None else [data])
     artifacts = workflow.evaluate(
         run,
-        _source(data, images, encoding),
+        _source(data, images=images, split=split, encoding=encoding),
         out=out or run / "evaluation",
         trust_remote_code=trust_remote_code,
         console=console,
@@ -46,18 +51,21 @@ def evaluate(
 
 
 def _source(
-    data: Path | None, images: Path | None, encoding: str | None
-) -> "FolderSource | TableSource | None":
-    from hf_tasks.data.sources import FolderSource, TableSource
+    data: Path | None, *, images: Path | None, split: str | None, encoding: str | None
+) -> "FolderSource | HubSource | TableSource | None":
+    from hf_tasks.data.hub import source_in
+    from hf_tasks.data.sources import TableSource
 
     if images is not None and (data is None or data.is_dir()):
         raise UserError("--images: only a table given by --data has picture paths to start from there")
     if encoding is not None and (data is None or data.is_dir()):
         raise UserError("--encoding: only a table or text file given by --data has one")
+    if split is not None and (data is None or data.is_file()):
+        raise UserError("--split: only a folder of a data set given by --data has splits")
     if data is None:
         return None
     if data.is_dir():
-        return FolderSource(folder=str(data))
+        return source_in(data, split=split)
     folder = None if images is None else str(images)
     return TableSource(table=str(data), images=folder, encoding=encoding or "utf-8")
 

@@ -33,8 +33,10 @@ def train(
     loaded = load_recipe(recipe, overrides or ())
     from hf_tasks import workflow
     from hf_tasks.data.presence import require_present
-    from hf_tasks.workflow.folders import finished_as_it_is, require_output
+    from hf_tasks.workflow.folders import finished_as_it_is, require_output, require_same_place
 
+    if resume:
+        require_same_place(recipe, loaded.output)
     if not check:
         require_output(loaded.output, may_exist=resume or overwrite)
     if resume and not overwrite and loaded.hub is None:

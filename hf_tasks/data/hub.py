@@ -11,12 +11,14 @@ import pyarrow as pa
 import yaml
 from datasets.exceptions import DatasetsError
 
+from hf_tasks.data.folders import PICTURE_SUFFIXES
 from hf_tasks.data.problems import nearest
-from hf_tasks.data.sources import HubSource
+from hf_tasks.data.sources import FolderSource, HubSource
 from hf_tasks.errors import DataError
 from hf_tasks.hub.connection import why_unreachable
 
 HUB_LOGGERS = ("datasets", "huggingface_hub")
+DATA_SUFFIXES = {".arrow", ".csv", ".json", ".jsonl", ".parquet", ".tsv"}
 
 # datasets has no classes of its own for an unknown split or configuration, a script, or a broken file.
 BROKEN = (
@@ -46,15 +48,68 @@ def load_hub(source: HubSource, *, key: str) -> datasets.Dataset:
     """
     folder = Path(source.hub).expanduser()
     _require_folder_or_name(folder, source.hub, key)
-    saved = [name for name in ("dataset_dict.json", "state.json") if (folder / name).is_file()]
+    with _explained(source, key):
+        if _is_saved(folder):
+            return _saved_split(folder, source, key)
+        if folder.is_dir():
+            return datasets.load_dataset(str(folder), source.config, split=source.split)
+        with _offline_if_unreachable():
+            return datasets.load_dataset(source.hub, source.config, split=source.split)
+
+
+def source_in(folder: Path, *, split: str | None) -> FolderSource | HubSource:
+    """What a folder is: a data set where a split is named or data files are in it, else class folders.
+
+    Args:
+        folder: that is there.
+        split: of the data set; None takes the only one.
+
+    Raises:
+        DataError: it has several splits and none is named, or it is broken.
+    """
+    if split is None and not _is_data_set(folder):
+        return FolderSource(folder=str(folder))
+    return HubSource(hub=str(folder), split=split or _only_split(folder))
+
+
+def _is_data_set(folder: Path) -> bool:
+    """Whether save_to_disk wrote it, or there are data files and no pictures below it."""
+    if _is_saved(folder):
+        return True
+    files = (*folder.glob("*.*"), *folder.glob("data/*.*"))
+    return any(path.suffix.lower() in DATA_SUFFIXES for path in files) and not any(
+        path.suffix.lower() in PICTURE_SUFFIXES for path in folder.rglob("*")
+    )
+
+
+def _is_saved(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def _only_split(folder: Path) -> str:
+    with _explained(HubSource(hub=str(folder)), "data"):
+        if _is_saved(folder):
+            saved = datasets.load_from_disk(str(folder))
+            splits = list(saved) if isinstance(saved, datasets.DatasetDict) else ["train"]
+        else:
+            splits = datasets.get_dataset_split_names(str(folder))
+        if len(splits) != 1:
+            raise DataError(
+                f"--data: {folder} has several splits ({', '.join(splits)}); name one with --split"
+            )
+    return splits[0]
+
+
+@contextmanager
+def _explained(source: HubSource, key: str) -> Iterator[None]:
+    """Say what is wrong with a data set in the user's words, and nothing of what `datasets` says beside it.
+
+    Raises:
+        DataError: in place of what `datasets` raises.
+    """
     try:
         with _quiet():
-            if saved:
-                return _saved_split(folder, source, key)
-            if folder.is_dir():
-                return datasets.load_dataset(str(folder), source.config, split=source.split)
-            with _offline_if_unreachable():
-                return datasets.load_dataset(source.hub, source.config, split=source.split)
+            yield
     except ConnectionError as error:
         raise DataError(
             f"{key}.hub: cannot reach the Hub for '{source.hub}', and it is not in the cache; "

@@ -248,7 +248,7 @@ def _values(rows: datasets.Dataset, column: str) -> pa.Array:
 
 
 def _texts(values: pa.Array, feature: object, *, column: str, where: str) -> pa.Array:
-    """Labels as text, null where there is none."""
+    """Labels as text, null where there is none but white space."""
     kind = values.type
     if isinstance(feature, datasets.ClassLabel):
         # datasets writes -1 where a test set hides its labels.
@@ -259,7 +259,7 @@ def _texts(values: pa.Array, feature: object, *, column: str, where: str) -> pa.
     elif not (_is_textual(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         raise DataError(f"data.columns: column '{column}' of {where} holds {kind}; wanted texts or numbers")
     texts = values.cast(pa.string())
-    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), pa.scalar(None, pa.string()), texts)
 
 
 def _is_textual(kind: pa.DataType) -> bool:

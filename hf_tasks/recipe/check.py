@@ -12,6 +12,7 @@ from hf_tasks.recipe.document import UNKNOWN, KeyPath, Problem, show_value
 Schema = Mapping[str, Any]
 _MANY = 12
 IN_QUOTES = "; put it in quotes"
+YAML_BOOLEANS = {"no", "off", "on", "yes", "true", "false"}
 _WORDS = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
 _BOUNDS = {
     "minimum": "of at least",
@@ -187,8 +188,9 @@ def _hint(schema: Schema, value: Any) -> str:
     branches = _branches(schema)
     choices = [choice for branch in branches for choice in _choices(branch) if isinstance(choice, str)]
     if isinstance(value, bool | int | float):
-        takes_text = choices or any(branch.get("type") == "string" for branch in branches)
-        return IN_QUOTES if takes_text else ""
+        is_choice = str(value) in choices or (isinstance(value, bool) and YAML_BOOLEANS & {*choices})
+        is_free = any(branch.get("type") == "string" and not _choices(branch) for branch in branches)
+        return IN_QUOTES if is_choice or is_free else ""
     tried = [value] if isinstance(value, str) else list(value) if isinstance(value, dict) else []
     if isinstance(value, dict):
         choices = [key for branch in branches for key in branch.get("required", ())]

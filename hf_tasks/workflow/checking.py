@@ -54,7 +54,8 @@ def check_recipe(
     """Find all that is wrong with a recipe and its data, and what training will need.
 
     Nothing of the user's is changed and no run is written. The trial trains, measures, saves, reloads and
-    exports on rows that were looked at and found usable, so a fault of the data hides none of the rest.
+    exports on rows that were looked at and would not be refused, so a fault of the data hides none of the
+    rest.
 
     Args:
         path: of the recipe.
@@ -93,11 +94,11 @@ def check_recipe(
     return CheckReport(findings, recipe, examination, needs)
 
 
-def left_out(examination: Examination, section: str) -> dict[int, tuple[str, str]]:
+def left_out(findings: Sequence[Finding], section: str) -> dict[int, tuple[str, str]]:
     """By place, from 0, the rows that a cleaned table does without: kind of fault, and the row's text."""
     return {
         row.number - 1: (finding.kind, row.text)
-        for finding in reversed(examination.findings)
+        for finding in reversed(findings)
         for row in finding.rows
         if row.is_left_out and row.section == section
     }
@@ -121,13 +122,19 @@ def with_sources(values: Mapping[str, Any], sources: Mapping[str, Mapping[str, A
 def _try(
     recipe: Recipe, examination: Examination, findings: list[Finding], *, trust_remote_code: bool
 ) -> tuple[Trial, float] | None:
-    """A trial on the usable rows that were looked at, and which share of all they are."""
+    """A trial on the usable rows that were looked at, and which share of all they are.
+
+    Rows that are only warned of are trained on, so the trial has them too.
+    """
+    errors = [finding for finding in examination.findings if finding.severity == "error"]
     with tempfile.TemporaryDirectory() as folder:
         sources, share = {}, 1.0
         for section, source in examination.sources.items():
-            usable = set(places_without(len(source.rows), left_out(examination, section)))
+            usable = set(places_without(len(source.rows), left_out(errors, section)))
             kept = [place for place in source.looked_at if place in usable]
             if not kept:
+                advice = "mend what is listed of its rows"
+                findings.append(Finding("error", "no row can be used", advice, examples=(f"data.{section}",)))
                 return None
             if section == "train":
                 share = len(kept) / len(usable)

@@ -43,10 +43,13 @@ def write_cleaned(report: CheckReport, folder: Path) -> dict[str, tuple[int, int
         raise UserError("--fix: nothing is written, as the rows to train on cannot be read; mend that first")
     sources, counts, dropped, mended = {}, {}, list[Sequence[object]](), list[Sequence[object]]()
     for section, source in report.examination.sources.items():
-        reasons, labels = left_out(report.examination, section), new_labels(report.examination, section)
+        reasons, labels = (
+            left_out(report.examination.findings, section),
+            new_labels(report.examination, section),
+        )
         kept = places_without(len(source.rows), reasons)
         if not kept:
-            raise UserError(f"--fix: no row of data.{section} is usable")
+            raise UserError(f"--fix: no row of data.{section} would be left; mend what is listed of them")
         sources[section] = write_rows(source, folder / section, kept=kept, labels=labels)
         counts[section] = (len(kept), len(source.rows))
         dropped += [(section, place + 1, *reasons[place]) for place in sorted(reasons)]

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from hf_tasks.artifacts import Artifacts
 from hf_tasks.contract import Predictions
-from hf_tasks.data.sources import Source
+from hf_tasks.data.sources import FolderSource, Source
 from hf_tasks.errors import UserError
 from hf_tasks.recipe import Recipe, load_recipe
 from hf_tasks.workflow.folders import require_finished, require_writable
@@ -81,6 +81,11 @@ def _measure(
 ) -> tuple[Predictions, bool]:
     """What a saved model says of rows, and whether this process is the one that writes."""
     task, arguments = task_and_arguments(recipe)
+    if isinstance(source, FolderSource) and task.prepare_pictures is None:
+        raise UserError(
+            f"--data: {source.folder} holds no data set, and {task.name} has no class folders; wanted a file "
+            "or a saved data set, with --split if its files do not tell"
+        )
     folder = Artifacts(run_folder).model
     with explained_model(folder):
         model = task.load_model(folder)

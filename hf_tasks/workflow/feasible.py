@@ -32,6 +32,21 @@ def require_integrations(recipe: Recipe, arguments: TrainingArguments) -> None:
         raise RecipeError(problems)
 
 
+def require_precision(recipe: Recipe, arguments: TrainingArguments) -> None:
+    """Check that half precision would be used where it is asked for; transformers says nothing if not.
+
+    Raises:
+        RecipeError: it would not.
+    """
+    if arguments.fp16 and arguments.device.type == "cpu":
+        raise RecipeError(
+            [
+                f"{recipe.path}: training.fp16: has no effect on the CPU, the only device here; "
+                "leave it out, take training.bf16, or train on a GPU"
+            ]
+        )
+
+
 def require_trainable(trainer: Trainer, recipe: Recipe) -> None:
     """Check that there is a batch to train on, and an optimizer.
 

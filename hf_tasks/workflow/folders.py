@@ -2,7 +2,9 @@
 
 import os
 import shlex
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ def require_output(folder: Path, *, may_exist: bool) -> None:
         RecipeError: it holds a run that may not be touched, or other files.
         UserError: nothing can be written there.
     """
+    require_writable(folder, key="output")
     if Artifacts(folder).recipe.is_file():
         if not may_exist:
             raise RecipeError(
@@ -30,12 +33,27 @@ def require_output(folder: Path, *, may_exist: bool) -> None:
                     "with --overwrite, or name another folder: output=runs/NAME"
                 ]
             )
-    elif folder.exists() and not folder.is_dir():
-        raise RecipeError([f"output: {folder} is a file; name another folder"])
     # A run that was refused before its first step leaves empty folders.
     elif any(not path.is_dir() for path in folder.rglob("*")):
         raise RecipeError([f"output: {folder} is not empty and holds no run; name another folder"])
-    require_writable(folder, key="output")
+
+
+def require_same_place(recipe: Path, output: Path) -> None:
+    """Check that a run that was moved is not begun anew, where it lay before, by who means to resume it.
+
+    Args:
+        recipe: file that was named.
+        output: folder that it names.
+
+    Raises:
+        RecipeError: the recipe stands in a run's folder, and its output is another one, without a run.
+    """
+    beside = Artifacts(recipe.parent)
+    if beside.recipe == recipe and beside.checkpoints.is_dir() and not Artifacts(output).recipe.is_file():
+        moved = shlex.quote(f"output={beside.folder}")
+        raise RecipeError(
+            [f"output: {output} holds no run to resume; the one beside {recipe} goes on with {moved}"]
+        )
 
 
 def require_writable(folder: Path, *, key: str) -> None:
@@ -46,15 +64,25 @@ def require_writable(folder: Path, *, key: str) -> None:
         key: recipe key or option that names it, for the message.
 
     Raises:
-        UserError: part of the path is a file, or the system lets this user write nothing there.
+        UserError: part of the path is a file, or the system lets this user write nothing there, or not under
+            this name.
     """
-    place = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    whole = folder.absolute()
+    place = next(place for place in (whole, *whole.parents) if os.path.lexists(place))
     if not place.is_dir():
         raise UserError(f"{key}: {place} is a file, wanted a folder; name another place")
-    if not os.access(place, os.W_OK | os.X_OK):
+    try:
+        # Rights alone do not tell: the system lets root write into /proc, and to a disk that is read-only.
+        with tempfile.TemporaryFile(dir=place):
+            pass
+        for name in whole.relative_to(place).parts:
+            with suppress(FileNotFoundError):
+                os.lstat(place / name)
+    except OSError as error:
         raise UserError(
-            f"{key}: nothing can be written to {place}; name another place, or see who may write there"
-        )
+            f"{key}: {folder} cannot be written ({error.strerror}); "
+            "name another place, or see who may write there"
+        ) from None
 
 
 def require_finished(folder: Path) -> None:

@@ -45,8 +45,8 @@ from hf_tasks.files import replace_folder, write_text, written_aside
 from hf_tasks.recipe import Recipe
 from hf_tasks.workflow.environment import describe_environment
 from hf_tasks.workflow.exporting import export_trained, require_exports, try_export
-from hf_tasks.workflow.feasible import require_trainable, rows_of_trial
-from hf_tasks.workflow.folders import require_output
+from hf_tasks.workflow.feasible import require_precision, require_trainable, rows_of_trial
+from hf_tasks.workflow.folders import require_output, require_writable
 from hf_tasks.workflow.page import write_run_report
 from hf_tasks.workflow.publishing import push, write_run_card
 from hf_tasks.workflow.setup import add_callbacks, show_skipped, task_and_arguments, write_predictions
@@ -121,6 +121,7 @@ def check(recipe: Recipe, *, trust_remote_code: bool = False, console: Console |
         UserError: what run would raise, or MLflow takes not all that it is told.
     """
     require_trackers(recipe)
+    require_writable(recipe.output, key="output")
     aside = recipe.output.with_name(f".{recipe.output.name}.check")
     short = replace(recipe, output=aside, training={**recipe.training, **TWO_STEPS})
     task, arguments = task_and_arguments(short)
@@ -164,6 +165,7 @@ class _Start:
 
 def _prepare(recipe: Recipe, task: Task, arguments: TrainingArguments) -> _Start:
     """Open weights and rows, the first process first, which fills the caches."""
+    require_precision(recipe, arguments)
     with arguments.main_process_first(local=False):
         weights = task.open_weights(recipe.settings)
         return _Start(task, arguments, weights, task.prepare(recipe.settings))

@@ -59,7 +59,8 @@ class CrossEntropy(Section):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         None,
-        description="`balanced` (inverse frequency, mean 1 over the training rows) or a weight per class.",
+        description="`balanced` (inverse frequency, mean 1 over the training rows), or weights by class "
+        "name; a class that is not named has weight 1.",
     )
 
 
@@ -69,7 +70,8 @@ class BinaryCrossEntropy(Section):
     name: Literal["binary-cross-entropy"] = "binary-cross-entropy"
     positive_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         None,
-        description="Weight of a present class: `balanced` (absent / present rows) or a number per class.",
+        description="Weight of a present class: `balanced` (absent / present rows), or numbers by class "
+        "name; a class that is not named has weight 1.",
     )
 
 

@@ -70,7 +70,7 @@ def _strata(labels: np.ndarray) -> np.ndarray:
 def _shares(counts_S: np.ndarray, fraction: float) -> np.ndarray:
     """Groups to take from each stratum: its quota rounded down, the rest to the largest remainders."""
     quotas_S = counts_S * fraction
-    shares_S = np.minimum(quotas_S.astype(np.int64), counts_S - 1)
+    shares_S = quotas_S.astype(np.int64)
     wanted = max(1, int(counts_S.sum() * fraction + 0.5))
     can_give = np.flatnonzero(shares_S < counts_S - 1)
     by_remainder = can_give[np.argsort(-(quotas_S - shares_S)[can_give], kind="stable")]
