@@ -134,10 +134,15 @@ def parity_table(parity: Parity) -> Table:
     return table
 
 
+def parts_of(file: Path) -> list[Path]:
+    """An exported file, and the weights of a large one beside it, whose name begins with its own."""
+    return sorted(file.parent.glob(f"{file.name}*"))
+
+
 def sha256_of(file: Path) -> str:
-    """Fingerprint of an exported file, and of external data beside it, whose names begin with its own."""
+    """Fingerprint of an exported file with all its parts."""
     digest = hashlib.sha256()
-    for part in sorted(file.parent.glob(f"{file.name}*")):
+    for part in parts_of(file):
         with part.open("rb") as opened:
             while block := opened.read(2**20):
                 digest.update(block)

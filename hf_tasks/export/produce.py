@@ -1,7 +1,7 @@
 """The whole export: write every format aside, prove each file, keep the good and put the others apart."""
 
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -64,7 +64,7 @@ def export_run(
         for name_of_format in plain_formats(options.formats):
             for place in (folder / name_of_format, folder / REJECTED / name_of_format):
                 shutil.rmtree(place, ignore_errors=True)
-        names = {Path(record.file).name for record in records}
+        names = tuple({Path(record.file).name for record in records})
         records = [_settle(record, folder, run_folder, names) for record in records]
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -155,7 +155,7 @@ def _parts(plan: ExportPlan) -> dict[str, ExportPlan]:
     return {"": plan, **plan.further}
 
 
-def _settle(record: Record, folder: Path, run_folder: Path, names: Collection[str]) -> Record:
+def _settle(record: Record, folder: Path, run_folder: Path, names: tuple[str, ...]) -> Record:
     """Move a file, and what libraries look for beside a plain one, to where it belongs."""
     source = Path(record.file)
     format_name = source.parent.name
@@ -163,7 +163,7 @@ def _settle(record: Record, folder: Path, run_folder: Path, names: Collection[st
     home.mkdir(parents=True, exist_ok=True)
     is_plain = record.format in PLAIN_FILES
     for path in sorted(source.parent.iterdir()):
-        if path.name.startswith(source.name) or (is_plain and path.name not in names):
+        if path.name.startswith(source.name) or (is_plain and not path.name.startswith(names)):
             shutil.move(path, home / path.name)
     file = home / source.name
     return replace(record, file=str(file.relative_to(run_folder)), sha256=sha256_of(file))
@@ -183,7 +183,7 @@ def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder:
             its_plan = _parts(plan)[part]
             model = write_model(aside, f"{run_folder.name}-{record.format}", source, its_plan)
             reason = why_refused(model, source, its_plan)
-            file = repository / next((model / "1").iterdir()).relative_to(aside)
+            file = repository / model.name / "1" / f"model{source.suffix}"
             packed.append(
                 replace(
                     record,

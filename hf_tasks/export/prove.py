@@ -13,7 +13,7 @@ from hf_tasks.export.files import ExportedFile
 from hf_tasks.export.latency import measure_latency
 from hf_tasks.export.network import ReadInTwoParts, TorchNetwork
 from hf_tasks.export.networks import open_network
-from hf_tasks.export.parity import Metric, Record
+from hf_tasks.export.parity import Metric, Record, parts_of
 from hf_tasks.export.tolerance import Tolerance, refusal, tolerance_of
 from hf_tasks.export.writing import Writing, compare_writing, refusal_of_writing, write_texts
 
@@ -122,7 +122,7 @@ def _record(
         mean_difference=found.mean_difference,
         agreement=found.agreement(),
         metric=Metric(plan.metric, before, found.metric_after, plan.lower_is_better),
-        bytes=sum(part.stat().st_size for part in file.path.parent.glob(f"{file.path.name}*")),
+        bytes=sum(part.stat().st_size for part in parts_of(file.path)),
     )
 
 
