@@ -14,7 +14,7 @@ from torch.onnx.errors import OnnxExporterError
 
 from hf_tasks.contract import ExportPlan
 from hf_tasks.errors import ExportError
-from hf_tasks.export.network import exported_module
+from hf_tasks.export.network import exported_module, free_axes
 
 OPSET = 18
 WITH_PAST = "-with-past"
@@ -74,13 +74,6 @@ def choose_backend(backend: Backend) -> Literal["optimum", "torch"]:
             "pip install 'hf_tasks[onnx-torch]'"
         )
     return chosen
-
-
-def free_axes(plan: ExportPlan, *, has_free_size: bool) -> dict[str, dict[int, str]]:
-    """Names of the free axes of every input and of the output."""
-    names = (*plan.inputs, plan.output)
-    further = plan.size_axes if has_free_size else {}
-    return {name: {**plan.axes.get(name, {}), **further.get(name, {})} for name in names}
 
 
 def add_metadata(file: Path, metadata: dict[str, str]) -> None:

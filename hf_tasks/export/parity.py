@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,8 @@ class Parity:
     """Validation rows that the examples were drawn from."""
     reference_latency_ms: Mapping[int, Latency] = field(default_factory=dict)
     """Of PyTorch, for comparison."""
+    impossible: tuple[str, ...] = ()
+    """A line for each format that could not be made."""
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -90,10 +92,19 @@ class Parity:
         marked = (replace(record, chosen=record == chosen) for record in self.records)
         return replace(self, records=tuple(marked))
 
-    def write(self, path: Path) -> None:
-        """Write parity.json; records of formats that were not exported anew are kept, but chosen no more."""
-        anew = {record.format for record in self.records}
-        kept = [{**item, "chosen": False} for item in read_records(path) if item["format"] not in anew]
+    def write(self, path: Path, *, anew: Collection[str] = ()) -> None:
+        """Write parity.json; records of formats that were not exported anew are kept, but chosen no more.
+
+        Args:
+            path: the file.
+            anew: formats whose earlier files are gone, whether or not there are records of new ones.
+        """
+        gone = {*anew, *(_folder_of(record.format, record.file) for record in self.records)}
+        kept = [
+            {**item, "chosen": False}
+            for item in read_records(path)
+            if _folder_of(item["format"], item["file"]) not in gone
+        ]
         values = {
             "formats": [record.to_json() for record in self.records] + kept,
             "validation_rows": self.of_rows,
@@ -147,6 +158,11 @@ def sha256_of(file: Path) -> str:
             while block := opened.read(2**20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _folder_of(format_name: str, file: str) -> str:
+    """The folder of a record's format, which its complete graph and its further parts share."""
+    return format_name if format_name == "triton" else Path(file).parent.name
 
 
 def _finite(value: float) -> float | None:
