@@ -149,6 +149,8 @@ def _write_torchscript(plan: ExportPlan, plain: Path, metadata: dict[str, str]) 
 
 
 def _write_onnx(plan: ExportPlan, plain: Path, base: Path, *, metadata: dict[str, str]) -> Path | None:
+    from google.protobuf.message import DecodeError
+
     from hf_tasks.export.end_to_end_onnx import write_end_to_end
     from hf_tasks.export.onnx import add_metadata
     from hf_tasks.export.onnx_network import BROKEN
@@ -162,6 +164,10 @@ def _write_onnx(plan: ExportPlan, plain: Path, base: Path, *, metadata: dict[str
             write_fp16(base, plain)
     except UserError:
         raise
+    except DecodeError as error:  # onnxruntime does not look whether what it writes fits on the disk
+        raise ExportError(
+            f"export: a file of {name} was cut off in {plain.parent}; make room there and export again"
+        ) from error
     except (RuntimeError, ValueError, *BROKEN) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ExportError(f"export: this model cannot be written as {name}: {reason[0]}") from error
