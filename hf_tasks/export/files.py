@@ -149,7 +149,7 @@ def _write_torchscript(plan: ExportPlan, plain: Path, metadata: dict[str, str]) 
 
 
 def _write_onnx(plan: ExportPlan, plain: Path, base: Path, *, metadata: dict[str, str]) -> Path | None:
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     from hf_tasks.export.end_to_end_onnx import write_end_to_end
     from hf_tasks.export.onnx import add_metadata
