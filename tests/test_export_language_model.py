@@ -181,11 +181,16 @@ def test_a_past_that_goes_astray_is_caught_and_named(causal, tmp_path):
     assert record.writing.agreement < 1
 
 
-def test_a_head_with_other_weights_is_caught(causal, tmp_path):
-    plan, faulty = plan_of(causal), plan_of(causal)
-    torch.nn.init.normal_(faulty.model.lm_head.weight)
+@pytest.mark.parametrize(
+    ("name", "format_name"),
+    [*(("causal", name) for name in CAUSAL), *(("masked", name) for name in MASKED if name != "triton")],
+)
+def test_a_head_with_other_weights_is_caught(request, tmp_path, name, format_name):
+    run = request.getfixturevalue(name)
+    plan, faulty = plan_of(run), plan_of(run)
+    torch.nn.init.normal_(faulty.model.get_output_embeddings().weight)
 
-    files = write_files(faulty, "onnx", tmp_path, metadata={})
+    files = write_files(faulty, format_name, tmp_path, metadata={})
     (record,) = prove_files(plan, files, range(10), asked={})
 
     assert not record.passed

@@ -1,5 +1,6 @@
 """Exports of a trained classifier: what is written, what the proof finds, what happens to files that fail."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -19,8 +20,10 @@ from hf_tasks import workflow
 from hf_tasks.errors import ExportError, UserError
 from hf_tasks.export.choose import Budget
 from hf_tasks.export.compare import choose_rows, compare_networks
-from hf_tasks.export.files import metadata_texts, require_formats, write_files
+from hf_tasks.export.files import ExportedFile, metadata_texts, require_formats, write_files
 from hf_tasks.export.networks import open_network
+from hf_tasks.export.onnx import has_weights_beside
+from hf_tasks.export.parity import Parity, parts_of, read_records
 from hf_tasks.export.produce import ExportOptions, export_run, try_formats
 from hf_tasks.export.prove import prove_files
 from hf_tasks.export.tolerance import refusal, tolerance_of
@@ -132,11 +135,23 @@ def test_a_planted_fault_is_caught(make_plan, tmp_path, format_name, plant):
     files = write_files(faulty, format_name, tmp_path, metadata={})
     records = prove_files(make_plan(), files, range(90), asked={})
 
-    if plant is wrong_mean:  # the plain graph has no mean in it
-        assert [record.passed for record in records] == [True, False]
-    else:
-        assert not records[0].passed
+    # The plain graph has no mean in it; a complete graph goes with the network that it holds.
+    assert [record.passed for record in records] == [plant is wrong_mean, False]
     assert all(record.reason for record in records if not record.passed)
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_a_complete_graph_around_another_network_than_the_proved_one_is_caught(
+    exported, run_folder, make_plan, tmp_path, format_name
+):
+    _, faulty = write_files(stale_head(make_plan()), format_name, tmp_path, metadata={})
+    record = next(record for record in exported.records if record.format == format_name)
+    healthy = ExportedFile(format_name, run_folder / record.file)
+
+    plain, complete = prove_files(make_plan(), [healthy, faulty], range(0, 90, 3), asked={})
+
+    assert plain.passed
+    assert not complete.passed
 
 
 def test_stale_weights_of_the_head_are_caught_in_torchao_whose_file_holds_weights_alone(make_plan, tmp_path):
@@ -179,13 +194,14 @@ def test_torchao_refuses_a_model_without_linear_layers(make_plan, tmp_path):
         write_files(bare, "torchao-int8", tmp_path, metadata={})
 
 
-@pytest.mark.parametrize("format_name", ["onnx", "torchscript"])
-def test_swapped_channels_before_the_network_are_caught(make_plan, tmp_path, format_name):
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_swapped_channels_before_the_network_are_caught(exported, run_folder, make_plan, format_name):
     plan = make_plan()
     load = plan.pictures.load
     swapped = replace(plan, pictures=replace(plan.pictures, load=lambda row: load(row)[..., ::-1]))
+    paths = [run_folder / record.file for record in exported.records if f"/{format_name}/" in record.file]
+    files = [ExportedFile(format_name, path, is_end_to_end="end_to_end" in path.name) for path in paths]
 
-    files = write_files(plan, format_name, tmp_path, metadata={})
     plain, complete = prove_files(swapped, files, range(90), asked={})
 
     assert plain.passed
@@ -239,6 +255,100 @@ def test_torchscript_carries_the_same_metadata(exported, run_folder, make_plan):
     wanted = metadata_texts(make_plan(), {"recipe_fingerprint": "abc"})
 
     assert {**wanted, "inputs": '["pictures"]'} == network.metadata
+
+
+def test_weights_that_protobuf_cannot_hold_lie_beside_every_graph(make_plan, tmp_path, monkeypatch):
+    pytest.importorskip("optimum.onnxruntime", reason="needs transformers < 4.58")
+    monkeypatch.setenv("FORCE_ONNX_EXTERNAL_DATA", "1")  # Optimum does it by itself above 2 GiB
+    options = ExportOptions(("onnx", "onnx-fp16", "onnx-int8", "triton"), sample=40)
+
+    parity = export_run(make_plan(), options, tmp_path / "export", run_folder=tmp_path, facts={"task": "x"})
+
+    assert parity.failures == ()
+    assert len(parity.records) == 12
+    for record in parity.records:
+        file = tmp_path / record.file
+        graph = onnx.load(file, load_external_data=False)
+        assert has_weights_beside(graph)
+        assert {"hf_tasks.task": "x"}.items() <= {(entry.key, entry.value) for entry in graph.metadata_props}
+        open_network(file)  # finds them
+        assert record.bytes == sum(part.stat().st_size for part in parts_of(tmp_path / record.file)) or (
+            record.format == "triton"
+        )
+
+
+def test_a_format_that_cannot_be_made_hides_no_refusal_and_leaves_no_earlier_proof(
+    exported, make_plan, tmp_path
+):
+    class Shaken(SwappedChannels):
+        """Adds what a trace cannot repeat, and what a graph keeps as it was."""
+
+        def forward(self, pixel_values):
+            return self.model(pixel_values + np.random.default_rng().random())
+
+    Parity(exported.records, of_rows=90).write(tmp_path / "export/parity.json")
+    plan = make_plan()
+    options = ExportOptions(("torchscript", "onnx"), sample=1)
+
+    parity = export_run(
+        replace(plan, model=Shaken(plan.model)), options, tmp_path / "export", run_folder=tmp_path, facts={}
+    )
+
+    kept = {item["format"]: item["passed"] for item in read_records(tmp_path / "export/parity.json")}
+    assert "cannot be traced" in parity.impossible[0]
+    assert [line.split(":")[0] for line in parity.failures] == ["onnx", "onnx-end-to-end"]
+    assert not any(name.startswith("torchscript") for name in kept)
+    assert (kept["onnx"], kept["onnx-int8"], kept["triton"]) == (False, True, True)
+
+
+def test_an_export_replaces_the_one_before_it_and_leaves_nothing_else(make_plan, tmp_path):
+    def files():
+        return sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+
+    strict = ExportOptions(("torchscript", "triton"), sample=1, tolerance={"difference": 0.0})
+    export_run(make_plan(), strict, tmp_path / "export", run_folder=tmp_path, facts={})
+    refused = files()
+    parity = export_run(
+        make_plan(), replace(strict, tolerance={}), tmp_path / "export", run_folder=tmp_path, facts={}
+    )
+
+    assert refused == [
+        "export/parity.json",
+        "export/rejected/torchscript/end_to_end.pt",
+        "export/rejected/torchscript/model.pt",
+    ]
+    assert {record.examples for record in parity.records} == {1}
+    wanted = {*(record.file for record in parity.records), "export/parity.json"}
+    assert {name for name in files() if "/triton/" not in name or name.endswith(".pt")} == wanted
+
+
+def test_temperature_and_thresholds_of_several_classes_come_out_of_the_complete_graphs(
+    multilabel_run, digits, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(digits)
+    recipe = load_recipe(multilabel_run / "recipe.yaml")
+    task = load_task(recipe.task)
+    splits = task.prepare(recipe.settings)
+    plan = task.plan_export(recipe.settings, task.load_model(multilabel_run / "model"), splits)
+    classes = plan.labels
+    assert plan.pictures.temperature != 1
+    assert set(plan.pictures.thresholds) != {0.5}
+
+    files = [*write_files(plan, "onnx", tmp_path, metadata={})]
+    files += write_files(plan, "torchscript", tmp_path, metadata={})
+    records = prove_files(plan, files, range(40), asked={})
+    with (multilabel_run / "predictions.csv").open() as file:
+        number, row = next((n, row) for n, row in enumerate(csv.DictReader(file)) if row["predicted"])
+    picture = plan.pictures.load(number)[None]
+    by_onnx = open_network(tmp_path / "onnx/end_to_end.onnx").session.run(None, {"pictures": picture})
+    by_torch = open_network(tmp_path / "torchscript/end_to_end.pt").module(torch.from_numpy(picture))
+
+    wanted = [float(row[f"probability_{name}"]) for name in classes]
+    for probabilities, decisions in (by_onnx, by_torch):
+        assert np.asarray(probabilities)[0].tolist() == pytest.approx(wanted, abs=2e-3)
+        found = [name for name, is_there in zip(classes, decisions[0], strict=True) if is_there]
+        assert "|".join(found) == row["predicted"]
+    assert [record.reason for record in records] == [None] * 4
 
 
 def test_optimum_loads_the_folder(exported, run_folder):
@@ -324,7 +434,7 @@ def test_a_refused_file_is_moved_aside_and_told(run_folder, tmp_path):
     strict = "export: {formats: [torchscript], sample: 20, tolerance: {difference: 0}}"
     recipe.write_text(recipe.read_text().split("export:")[0] + strict)
 
-    with pytest.raises(ExportError, match=r"(?s)1 of 2 files .* torchscript: outputs differ by up to"):
+    with pytest.raises(ExportError, match=r"(?s)2 of 2 files .* torchscript: outputs differ by up to"):
         export_saved(tmp_path / "run", [], checkpoint="best", backend=None, console=SILENT)
 
     export = tmp_path / "run" / "export"

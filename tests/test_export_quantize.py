@@ -72,6 +72,7 @@ def by_optimum(plain, folder, kind, batches):
         weights_dtype=QuantType.QInt8 if kind == "static" else QuantType.QUInt8,
         weights_symmetric=kind == "static",
         per_channel=True,
+        reduce_range=kind == "static",
         operators_to_quantize=["Conv", "Gemm", "MatMul"],
     )
     ranges = None

@@ -199,7 +199,7 @@ def test_metadata_holds_what_an_application_needs(runs):
     assert json.loads(texts["hf_tasks.max_length"]) == 32
 
 
-@pytest.mark.parametrize("format_name", ["onnx", "torchscript"])
+@pytest.mark.parametrize("format_name", [*FORMATS, "onnx-fp16"])
 def test_pooling_over_padding_is_caught(runs, tmp_path, format_name):
     plan, faulty = plan_of(runs["bert"]), plan_of(runs["bert"])
     forward = faulty.model.forward
@@ -211,6 +211,20 @@ def test_pooling_over_padding_is_caught(runs, tmp_path, format_name):
     (record,) = prove_files(plan, files, range(40), asked={})
 
     assert not record.passed
+
+
+@pytest.mark.parametrize("format_name", [*FORMATS, "onnx-fp16", "torchao-int8"])
+def test_words_that_were_not_loaded_are_caught_in_both_graphs(runs, tmp_path, format_name):
+    plan, faulty = plan_of(runs["bert"]), plan_of(runs["bert"])
+    words = next(part for part in faulty.model.modules() if isinstance(part, torch.nn.Embedding))
+    with torch.no_grad():
+        words.weight.copy_(words.weight[:1].expand_as(words.weight))
+
+    for part, its_plan in {"": plan, **plan.further}.items():
+        its_faulty = faulty.further[part] if part else faulty
+        files = write_files(its_faulty, format_name, tmp_path, metadata={}, part=part)
+        (record,) = prove_files(its_plan, files, range(40), asked={})
+        assert not record.passed
 
 
 def test_real_minilm_is_exported_with_its_decisions_kept(tmp_path):

@@ -152,8 +152,8 @@ def export(
     require_exportable(run, formats or [], backend=backend)
     from hf_tasks.workflow.exporting import export_saved
 
-    export_saved(run, formats or [], checkpoint=checkpoint, backend=backend, console=console)
-    say(f"exported: {run / 'export'}  (parity.json has the proof)")
+    folder = export_saved(run, formats or [], checkpoint=checkpoint, backend=backend, console=console)
+    say(f"exported: {folder}  (parity.json has the proof)")
 
 
 def push(

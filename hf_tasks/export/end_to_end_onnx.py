@@ -11,9 +11,11 @@ from pathlib import Path
 import onnx
 import onnx.compose
 import onnx.parser
+from onnx.external_data_helper import load_external_data_for_model
 
 from hf_tasks.contract import Pictures, PictureSteps
 from hf_tasks.errors import ExportError
+from hf_tasks.export.onnx import has_weights_beside, save_weights_beside
 
 OPSET = 18  # the first with antialiased Resize
 PICTURES = "pictures"
@@ -130,17 +132,20 @@ def write_end_to_end(plain: Path, target: Path, pictures: Pictures, *, metadata:
     Raises:
         ExportError: the interpolation has no counterpart in ONNX.
     """
-    network = onnx.compose.add_prefix(onnx.load(plain), "network/")
-    opset = next(item.version for item in network.opset_import if item.domain == "")
+    merged = onnx.compose.add_prefix(onnx.load(plain, load_external_data=False), "network/", inplace=True)
+    opset = next(item.version for item in merged.opset_import if item.domain == "")
     before, after = prepare_graph(pictures.steps, opset=opset), answer_graph(pictures, opset=opset)
-    for graph in (before, after):
-        graph.ir_version = network.ir_version
-    taken, given = network.graph.input[0].name, network.graph.output[0].name
-    merged = onnx.compose.merge_models(before, network, io_map=[("prepared", taken)])
-    merged = onnx.compose.merge_models(merged, after, io_map=[(given, "outputs")])
+    taken, given = merged.graph.input[0].name, merged.graph.output[0].name
+    # merge_models would check each step in memory, which a graph with weights beside it does not stand.
+    graph = onnx.compose.merge_graphs(before.graph, merged.graph, io_map=[("prepared", taken)])
+    merged.graph.CopyFrom(onnx.compose.merge_graphs(graph, after.graph, io_map=[(given, "outputs")]))
     onnx.helper.set_model_props(merged, metadata)
-    onnx.checker.check_model(merged)
-    onnx.save(merged, target)
+    if has_weights_beside(merged):
+        load_external_data_for_model(merged, str(plain.parent))
+        save_weights_beside(merged, target)
+    else:
+        onnx.save(merged, target)
+    onnx.checker.check_model(str(target))
 
 
 def prepare_graph(steps: PictureSteps, *, opset: int = OPSET) -> onnx.ModelProto:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_tasks.contract import ExportPlan
-from hf_tasks.errors import ExportError
+from hf_tasks.errors import ExportError, UserError
 from hf_tasks.export.networks import PLAIN_FILES
 
 if TYPE_CHECKING:
@@ -149,14 +149,28 @@ def _write_torchscript(plan: ExportPlan, plain: Path, metadata: dict[str, str]) 
 
 
 def _write_onnx(plan: ExportPlan, plain: Path, base: Path, *, metadata: dict[str, str]) -> Path | None:
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
     from hf_tasks.export.end_to_end_onnx import write_end_to_end
     from hf_tasks.export.onnx import add_metadata
+    from hf_tasks.export.onnx_network import BROKEN
     from hf_tasks.export.quantize import write_fp16, write_int8
 
-    if plain.parent.name == "onnx-int8":
-        write_int8(plan, base, plain)
-    elif plain.parent.name == "onnx-fp16":
-        write_fp16(base, plain)
+    name = plain.parent.name
+    try:
+        if name == "onnx-int8":
+            write_int8(plan, base, plain)
+        elif name == "onnx-fp16":
+            write_fp16(base, plain)
+    except UserError:
+        raise
+    except DecodeError as error:  # onnxruntime does not look whether what it writes fits on the disk
+        raise ExportError(
+            f"export: a file of {name} was cut off in {plain.parent}; make room there and export again"
+        ) from error
+    except (RuntimeError, ValueError, *BROKEN) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(f"export: this model cannot be written as {name}: {reason[0]}") from error
     add_metadata(plain, metadata)
     if plan.pictures is None:
         return None

@@ -38,6 +38,13 @@ def exported_module(plan: ExportPlan) -> OutputOnly:
     return OutputOnly(plan.model, tuple(plan.inputs), plan.output).eval()
 
 
+def free_axes(plan: ExportPlan, *, has_free_size: bool) -> dict[str, dict[int, str]]:
+    """Names of the free axes of every input and of the output."""
+    names = (*plan.inputs, plan.output)
+    further = plan.size_axes if has_free_size else {}
+    return {name: {**plan.axes.get(name, {}), **further.get(name, {})} for name in names}
+
+
 class TorchNetwork:
     """The plan's own model as a contract.Network: what every export is compared with."""
 

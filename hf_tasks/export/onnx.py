@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import onnx
 import torch
+from onnx.external_data_helper import uses_external_data
 from torch.export import Dim
 from torch.onnx.errors import OnnxExporterError
 
 from hf_tasks.contract import ExportPlan
 from hf_tasks.errors import ExportError
-from hf_tasks.export.network import exported_module
+from hf_tasks.export.network import exported_module, free_axes
 
 OPSET = 18
 WITH_PAST = "-with-past"
@@ -75,18 +76,21 @@ def choose_backend(backend: Backend) -> Literal["optimum", "torch"]:
     return chosen
 
 
-def free_axes(plan: ExportPlan, *, has_free_size: bool) -> dict[str, dict[int, str]]:
-    """Names of the free axes of every input and of the output."""
-    names = (*plan.inputs, plan.output)
-    further = plan.size_axes if has_free_size else {}
-    return {name: {**plan.axes.get(name, {}), **further.get(name, {})} for name in names}
-
-
 def add_metadata(file: Path, metadata: dict[str, str]) -> None:
-    """Put texts into an ONNX file's metadata, in place of those that it has."""
-    model = onnx.load(file)
+    """Put texts into an ONNX file's metadata, in place of those that it has; weights beside it stay there."""
+    model = onnx.load(file, load_external_data=False)
     onnx.helper.set_model_props(model, metadata)
     onnx.save(model, file)
+
+
+def has_weights_beside(model: onnx.ModelProto) -> bool:
+    """Whether weights lie in a second file, as of a graph above 2 GiB, which protobuf does not hold."""
+    return any(map(uses_external_data, model.graph.initializer))
+
+
+def save_weights_beside(model: onnx.ModelProto, file: Path) -> None:
+    """Save a graph whose weights are loaded, and them in `NAME.data` beside it."""
+    onnx.save(model, file, save_as_external_data=True, location=f"{file.name}.data")
 
 
 def read_metadata(file: Path) -> dict[str, str]:
@@ -143,7 +147,7 @@ def _write_with_torch(plan: ExportPlan, target: Path, axes: dict[str, dict[int, 
     )
     assert program is not None  # it is with dynamo
     _free_name(program.model.graph, plan.output)
-    program.save(str(target), external_data=False)
+    program.save(str(target))
 
 
 def _free_name(graph: Any, name: str) -> None:

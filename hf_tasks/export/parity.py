@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,8 @@ class Parity:
     """Validation rows that the examples were drawn from."""
     reference_latency_ms: Mapping[int, Latency] = field(default_factory=dict)
     """Of PyTorch, for comparison."""
+    impossible: tuple[str, ...] = ()
+    """A line for each format that could not be made."""
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -90,10 +92,19 @@ class Parity:
         marked = (replace(record, chosen=record == chosen) for record in self.records)
         return replace(self, records=tuple(marked))
 
-    def write(self, path: Path) -> None:
-        """Write parity.json; records of formats that were not exported anew are kept, but chosen no more."""
-        anew = {record.format for record in self.records}
-        kept = [{**item, "chosen": False} for item in read_records(path) if item["format"] not in anew]
+    def write(self, path: Path, *, anew: Collection[str] = ()) -> None:
+        """Write parity.json; records of formats that were not exported anew are kept, but chosen no more.
+
+        Args:
+            path: the file.
+            anew: formats whose earlier files are gone, whether or not there are records of new ones.
+        """
+        gone = {*anew, *(_folder_of(record.format, record.file) for record in self.records)}
+        kept = [
+            {**item, "chosen": False}
+            for item in read_records(path)
+            if _folder_of(item["format"], item["file"]) not in gone
+        ]
         values = {
             "formats": [record.to_json() for record in self.records] + kept,
             "validation_rows": self.of_rows,
@@ -134,14 +145,24 @@ def parity_table(parity: Parity) -> Table:
     return table
 
 
+def parts_of(file: Path) -> list[Path]:
+    """An exported file, and the weights of a large one beside it, whose name begins with its own."""
+    return sorted(file.parent.glob(f"{file.name}*"))
+
+
 def sha256_of(file: Path) -> str:
-    """Fingerprint of an exported file, and of external data beside it, whose names begin with its own."""
+    """Fingerprint of an exported file with all its parts."""
     digest = hashlib.sha256()
-    for part in sorted(file.parent.glob(f"{file.name}*")):
+    for part in parts_of(file):
         with part.open("rb") as opened:
             while block := opened.read(2**20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _folder_of(format_name: str, file: str) -> str:
+    """The folder of a record's format, which its complete graph and its further parts share."""
+    return format_name if format_name == "triton" else Path(file).parent.name
 
 
 def _finite(value: float) -> float | None:

@@ -1,7 +1,7 @@
 """The whole export: write every format aside, prove each file, keep the good and put the others apart."""
 
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from hf_tasks.export.choose import Budget, choose_format
 from hf_tasks.export.compare import choose_rows
 from hf_tasks.export.files import ExportedFile, metadata_texts, plain_formats, require_formats, write_files
 from hf_tasks.export.latency import measure_latency
-from hf_tasks.export.network import TorchNetwork
+from hf_tasks.export.network import TorchNetwork, free_axes
 from hf_tasks.export.networks import PLAIN_FILES
 from hf_tasks.export.parity import PARITY, Parity, Record, read_records, sha256_of
 from hf_tasks.export.prove import first_input, prove_files, time_files
@@ -48,10 +48,10 @@ def export_run(
         facts: texts of the run for the metadata of every file, such as `recipe_fingerprint`.
 
     Returns:
-        The records; `failures` names the files that were refused.
+        The records; `failures` names the files that were refused, `impossible` tells of formats without any.
 
     Raises:
-        ExportError: a format cannot be made, none fits the budget, or an earlier parity.json is broken.
+        ExportError: a package is missing, no format fits the budget, or an earlier parity.json is broken.
     """
     require_formats(options.formats, refused=plan.refused, backend=options.backend)
     read_records(folder / PARITY)
@@ -64,21 +64,26 @@ def export_run(
         for name_of_format in plain_formats(options.formats):
             for place in (folder / name_of_format, folder / REJECTED / name_of_format):
                 shutil.rmtree(place, ignore_errors=True)
-        names = {Path(record.file).name for record in records}
+        names = tuple({Path(record.file).name for record in records})
         records = [_settle(record, folder, run_folder, names) for record in records]
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     if "triton" in options.formats:
         try:
-            records += _pack(plan, records, folder, run_folder)
+            axes = free_axes(plan, has_free_size=options.has_free_size)
+            records += _pack(replace(plan, axes=axes), records, folder, run_folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     reference = measure_latency(TorchNetwork(plan), first_input(plan))
-    parity = Parity(tuple(records), plan.rows, reference)
-    parity.write(folder / PARITY)
-    if impossible:
-        raise ExportError("\n".join(impossible))
-    return _chosen(parity, options.budget, folder)
+    parity = Parity(tuple(records), plan.rows, reference, tuple(impossible))
+    anew = (*options.formats, *plain_formats(options.formats))
+    parity.write(folder / PARITY, anew=anew)
+    if options.budget is None or impossible:
+        return parity
+    plain = [record for record in records if record.format in PLAIN_FILES]
+    marked = parity.choose(choose_format(plain, options.budget))
+    marked.write(folder / PARITY, anew=anew)
+    return marked
 
 
 def try_formats(plan: ExportPlan, options: ExportOptions, folder: Path) -> None:
@@ -155,7 +160,7 @@ def _parts(plan: ExportPlan) -> dict[str, ExportPlan]:
     return {"": plan, **plan.further}
 
 
-def _settle(record: Record, folder: Path, run_folder: Path, names: Collection[str]) -> Record:
+def _settle(record: Record, folder: Path, run_folder: Path, names: tuple[str, ...]) -> Record:
     """Move a file, and what libraries look for beside a plain one, to where it belongs."""
     source = Path(record.file)
     format_name = source.parent.name
@@ -163,7 +168,7 @@ def _settle(record: Record, folder: Path, run_folder: Path, names: Collection[st
     home.mkdir(parents=True, exist_ok=True)
     is_plain = record.format in PLAIN_FILES
     for path in sorted(source.parent.iterdir()):
-        if path.name.startswith(source.name) or (is_plain and path.name not in names):
+        if path.name.startswith(source.name) or (is_plain and not path.name.startswith(names)):
             shutil.move(path, home / path.name)
     file = home / source.name
     return replace(record, file=str(file.relative_to(run_folder)), sha256=sha256_of(file))
@@ -173,8 +178,9 @@ def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder:
     """A Triton model repository of all files that passed and that Triton serves, with a record each."""
     from hf_tasks.export.triton import NOT_SERVED, why_refused, write_model
 
-    repository, aside = folder / "triton", folder / ASIDE
-    shutil.rmtree(repository, ignore_errors=True)
+    repository, rejected, aside = folder / "triton", folder / REJECTED / "triton", folder / ASIDE
+    for place in (repository, rejected):
+        shutil.rmtree(place, ignore_errors=True)
     packed = []
     for record in records:
         if record.passed and record.format not in NOT_SERVED:
@@ -183,7 +189,11 @@ def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder:
             its_plan = _parts(plan)[part]
             model = write_model(aside, f"{run_folder.name}-{record.format}", source, its_plan)
             reason = why_refused(model, source, its_plan)
-            file = repository / next((model / "1").iterdir()).relative_to(aside)
+            home = repository if reason is None else rejected
+            if reason is not None:
+                rejected.mkdir(parents=True, exist_ok=True)
+                shutil.move(model, rejected / model.name)
+            file = home / model.name / "1" / f"model{source.suffix}"
             packed.append(
                 replace(
                     record,
@@ -196,12 +206,3 @@ def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder:
     if packed:
         replace_folder(aside, repository)
     return packed
-
-
-def _chosen(parity: Parity, budget: Budget | None, folder: Path) -> Parity:
-    if budget is None:
-        return parity
-    plain = [record for record in parity.records if record.format in PLAIN_FILES]
-    marked = parity.choose(choose_format(plain, budget))
-    marked.write(folder / PARITY)
-    return marked

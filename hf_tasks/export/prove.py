@@ -13,7 +13,7 @@ from hf_tasks.export.files import ExportedFile
 from hf_tasks.export.latency import measure_latency
 from hf_tasks.export.network import ReadInTwoParts, TorchNetwork
 from hf_tasks.export.networks import open_network
-from hf_tasks.export.parity import Metric, Record
+from hf_tasks.export.parity import Metric, Record, parts_of
 from hf_tasks.export.tolerance import Tolerance, refusal, tolerance_of
 from hf_tasks.export.writing import Writing, compare_writing, refusal_of_writing, write_texts
 
@@ -30,7 +30,8 @@ def prove_files(
     """Compare files with PyTorch on validation rows.
 
     A plain file is compared with the model itself; a complete graph with the plain file of its format, which
-    must be among the files, fed by Python's preparation.
+    must stand before it among the files, fed by Python's preparation; it holds that network, and is refused
+    with it.
 
     Args:
         plan: gives model, examples and metric.
@@ -54,16 +55,21 @@ def prove_files(
     twins = {name: comparison.answers for name, comparison in found.items()}
     of_complete = compare_end_to_end(plan, complete, rows, twins=twins) if complete else {}
     at_other_size = _other_size(plan, plain) if has_free_size else {}
-    records = []
+    records: list[Record] = []
+    refused: set[str] = set()
     for file in files:
         comparison = of_complete[file.format] if file.is_end_to_end else found[file.format]
         limits = tolerance_of(file.format, end_to_end=file.is_end_to_end, asked=asked)
         reason = refusal(comparison, _of_trial(limits) if is_trial else limits)
-        if not file.is_end_to_end:
+        if file.is_end_to_end and file.format in refused:
+            reason = reason or f"the network in it was refused as {file.format}"
+        elif not file.is_end_to_end:
             reason = reason or _refused_at_other_size(at_other_size.get(file.format), limits)
             reason = reason or refusal_of_writing(written.get(file.format), agreement=limits.agreement)
         record = _record(plan, file, comparison, reason, before=found[file.format].metric_before)
         records.append(replace(record, writing=written.get(file.format)))
+        if reason is not None:
+            refused.add(file.format)
     return records
 
 
@@ -122,7 +128,7 @@ def _record(
         mean_difference=found.mean_difference,
         agreement=found.agreement(),
         metric=Metric(plan.metric, before, found.metric_after, plan.lower_is_better),
-        bytes=sum(part.stat().st_size for part in file.path.parent.glob(f"{file.path.name}*")),
+        bytes=sum(part.stat().st_size for part in parts_of(file.path)),
     )
 
 

@@ -18,6 +18,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from hf_tasks.contract import Arrays, ExportPlan
+from hf_tasks.export.onnx import has_weights_beside, save_weights_beside
 
 CALIBRATION_EXAMPLES = 256
 
@@ -30,14 +31,28 @@ def write_int8(plan: ExportPlan, plain: Path, target: Path) -> None:
         plain: the float32 file; it is not changed.
         target: the file to write.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    is_beside = has_weights_beside(onnx.load(plain, load_external_data=False))
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
+        quant_pre_process(
+            str(plain),
+            str(prepared),
+            skip_symbolic_shape=True,
+            save_as_external_data=is_beside,
+            all_tensors_to_one_file=True,
+            external_data_location="prepared.onnx.data",
+        )
         if plan.quantization == "dynamic":
             # Weights without a sign: of unsigned activations and signed weights, CPUs without VNNI add pairs
             # in 16 bits, which overflow. For a width of 384 the error was 9 %, without a sign 0.3 %, in the
             # same time.
-            quantize_dynamic(str(prepared), str(target), per_channel=True, weight_type=QuantType.QUInt8)
+            quantize_dynamic(
+                str(prepared),
+                str(target),
+                per_channel=True,
+                weight_type=QuantType.QUInt8,
+                use_external_data_format=is_beside,
+            )
             return
         quantize_static(
             str(prepared),
@@ -45,17 +60,27 @@ def write_int8(plan: ExportPlan, plain: Path, target: Path) -> None:
             _Calibration(plan.calibration(CALIBRATION_EXAMPLES)),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
+            # Weights of 7 bits: unsigned activations and weights of 8 bits overflow likewise, and unsigned
+            # weights are slower than float32 here. See docs/export.md for the figures.
+            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            use_external_data_format=is_beside,
         )
 
 
 def write_fp16(plain: Path, target: Path) -> None:
     """Halve the weights of an ONNX file; inputs and outputs stay float32."""
-    half = OnnxModel(convert_float_to_float16(onnx.load(plain), keep_io_types=True))
+    is_beside = has_weights_beside(onnx.load(plain, load_external_data=False))
+    # By its path, as shapes of a graph above 2 GiB can only be found from the disk.
+    source = str(plain) if is_beside else onnx.load(plain)
+    half = OnnxModel(convert_float_to_float16(source, keep_io_types=True))
     half.topological_sort()  # the casts at inputs and outputs were appended
-    onnx.save(half.model, target)
+    if is_beside:
+        save_weights_beside(half.model, target)
+    else:
+        onnx.save(half.model, target)
 
 
 class _Calibration(CalibrationDataReader):

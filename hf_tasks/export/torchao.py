@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from hf_tasks.contract import Arrays, ExportPlan
@@ -62,7 +62,7 @@ def write_torchao(plan: ExportPlan, target: Path, *, metadata: dict[str, str]) -
     texts = {INPUTS: json.dumps(list(plan.inputs)), OUTPUT: plan.output, LAYOUT: json.dumps(layout)}
     # Weights that two layers share are written twice, as safetensors wants.
     separate = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-    save_file(separate, target, metadata={**metadata, **texts})
+    target.write_bytes(save(separate, metadata={**metadata, **texts}))
 
 
 class TorchaoNetwork:

@@ -61,9 +61,11 @@ def write_end_to_end_torchscript(
 
 def _save(module: torch.jit.ScriptModule, target: Path, metadata: dict[str, str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
+    texts = {METADATA: json.dumps(metadata, ensure_ascii=False)}
+    # Through Python's own file: PyTorch's aborts the process when the disk is full.
+    with warnings.catch_warnings(), target.open("wb") as file:
         warnings.simplefilter("ignore")
-        torch.jit.save(module, str(target), _extra_files={METADATA: json.dumps(metadata, ensure_ascii=False)})
+        torch.jit.save(module, file, _extra_files=texts)
 
 
 class TorchScriptNetwork:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from hf_tasks.contract import ExportPlan
+from hf_tasks.export.parity import parts_of
 from hf_tasks.export.torchscript import TorchScriptNetwork
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def write_model(repository: Path, name: str, source: Path, plan: ExportPlan) -> 
     folder = repository / name
     version = folder / "1"
     version.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, version / signature.file_name)
+    for part in parts_of(source):  # a graph names the weights beside it by their file
+        shutil.copyfile(part, version / _name_of(part, source, signature))
     (folder / "config.pbtxt").write_text(config_text(name, signature, has_labels=bool(plan.labels)), "utf-8")
     if plan.labels:
         # Triton reads a label a line.
@@ -89,8 +91,10 @@ def write_model(repository: Path, name: str, source: Path, plan: ExportPlan) -> 
 def why_refused(folder: Path, source: Path, plan: ExportPlan) -> str | None:
     """What is wrong with a model's folder: its file must be the proved one, its ports those of that file."""
     signature = onnx_signature(source) if source.suffix == ".onnx" else torchscript_signature(source, plan)
-    if not filecmp.cmp(source, folder / "1" / signature.file_name, shallow=False):
-        return f"1/{signature.file_name} is not the file that was proved"
+    for part in parts_of(source):
+        name = _name_of(part, source, signature)
+        if not filecmp.cmp(part, folder / "1" / name, shallow=False):
+            return f"1/{name} is not the file that was proved"
     written = (folder / "config.pbtxt").read_text("utf-8")
     if written != config_text(folder.name, signature, has_labels=bool(plan.labels)):
         return "config.pbtxt does not describe the file that was proved"
@@ -142,6 +146,10 @@ def torchscript_signature(file: Path, plan: ExportPlan) -> Signature:
         for position, (name, output) in enumerate(zip(names, outputs, strict=False))
     )
     return Signature("pytorch", "model.pt", inputs, given)
+
+
+def _name_of(part: Path, source: Path, signature: Signature) -> str:
+    return signature.file_name if part == source else part.name
 
 
 def _onnx_port(item: "NodeArg") -> Port:

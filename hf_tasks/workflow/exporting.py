@@ -50,20 +50,23 @@ def export_trained(
                 "recipe_fingerprint": hashlib.sha256(recipe.text.encode()).hexdigest(),
             },
         )
-    console.print(parity_table(parity))
+    if parity.records:
+        console.print(parity_table(parity))
+    problems = list(parity.impossible)
     if parity.failures:
-        raise ExportError(
-            "\n".join(
-                [
-                    f"export: {len(parity.failures)} of {len(parity.records)} files do not answer as the "
-                    f"model does; they are in {folder}/rejected:",
-                    *(f"  {line}" for line in parity.failures),
-                    "if you can live with that, set export.tolerance in "
-                    f"{Artifacts(recipe.output).recipe} and run `hf-tasks export {recipe.output} "
-                    f"{' '.join(formats.formats)}`; otherwise leave the format out",
-                ]
-            )
-        )
+        artifacts = Artifacts(recipe.output)
+        again = " ".join(("hf-tasks export", str(recipe.output), *formats.formats))
+        if folder != artifacts.exports:
+            again += f" --checkpoint {folder.name}"
+        problems += [
+            f"export: {len(parity.failures)} of {len(parity.records)} files do not answer as the "
+            f"model does; they are in {folder}/rejected:",
+            *(f"  {line}" for line in parity.failures),
+            f"if you can live with that, set export.tolerance in {artifacts.recipe} and run `{again}`; "
+            "otherwise leave the format out",
+        ]
+    if problems:
+        raise ExportError("\n".join(problems))
 
 
 def require_exports(recipe: Recipe, task: Task) -> None:
@@ -93,7 +96,7 @@ def try_export(recipe: Recipe, task: Task, model: Any, splits: Any, *, formats: 
 
 def export_saved(
     run_folder: Path, formats: list[str], *, checkpoint: str, backend: str | None, console: Console
-) -> None:
+) -> Path:
     """Export a finished run's model, or one of its checkpoints.
 
     Args:
@@ -102,6 +105,9 @@ def export_saved(
         checkpoint: best, last, or the name of a folder in `checkpoints/`.
         backend: what writes ONNX; None keeps the recipe's choice.
         console: where the table is shown.
+
+    Returns:
+        The folder of the exports.
 
     Raises:
         UserError: no finished run, no such checkpoint, nothing to export, or a file is refused.
@@ -119,15 +125,10 @@ def export_saved(
     with explained_model(chosen):
         model = task.load_model(chosen)
     splits = task.prepare(recipe.settings)
-    export_trained(
-        recipe,
-        task,
-        model,
-        splits,
-        console=console,
-        folder=artifacts.exports if checkpoint == "best" else artifacts.exports / checkpoint,
-        formats=Export.model_validate(section),
-    )
+    folder = artifacts.exports if checkpoint == "best" else artifacts.exports / checkpoint
+    chosen_formats = Export.model_validate(section)
+    export_trained(recipe, task, model, splits, console=console, folder=folder, formats=chosen_formats)
+    return folder
 
 
 def _checkpoint(artifacts: Artifacts, name: str) -> Path:
