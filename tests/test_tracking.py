@@ -19,6 +19,7 @@ from hf_tasks.callbacks.journal import TrackingFiles, read_events  # noqa: E402
 from hf_tasks.data.samples import SAMPLES  # noqa: E402
 from hf_tasks.errors import UserError  # noqa: E402
 from hf_tasks.recipe import load_recipe  # noqa: E402
+from hf_tasks.workflow import output  # noqa: E402
 from hf_tasks.workflow.tracking import resend  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -224,6 +225,7 @@ def test_a_training_that_fails_in_the_middle_ends_its_mlflow_run_as_failed(unrea
 
 def test_two_trainings_do_not_write_to_one_folder(unreachable_run, monkeypatch):
     monkeypatch.setenv("TRACKER", "http://127.0.0.1:9")
+    monkeypatch.setattr(output, "WAIT_SECONDS", 0.1)
     recipe = load_recipe(unreachable_run.recipe)
 
     with FileLock(unreachable_run.folder.with_name(".run.lock")):

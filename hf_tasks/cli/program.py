@@ -11,7 +11,7 @@ from hf_tasks.cli.screen import errors, is_first_process, quiet_libraries, show_
 from hf_tasks.errors import UserError
 
 # What only the user can mend: who may write where, and the room on a disk.
-REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 app = typer.Typer(
     help="From pictures or texts to a trained, measured and delivered model, with one readable recipe.",

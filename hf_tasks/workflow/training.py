@@ -3,14 +3,13 @@
 import shlex
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from transformers import (
     PreTrainedModel,
@@ -28,7 +27,6 @@ from hf_tasks.callbacks.checkpoints import (
     explained_full_disk,
     last_complete_checkpoint,
     refused_pickles,
-    remove_incomplete_checkpoints,
     settle_checkpoints,
     step_of,
 )
@@ -47,6 +45,7 @@ from hf_tasks.workflow.environment import describe_environment
 from hf_tasks.workflow.exporting import export_trained, require_exports, try_export
 from hf_tasks.workflow.feasible import require_precision, require_trainable, rows_of_trial
 from hf_tasks.workflow.folders import require_output, require_writable
+from hf_tasks.workflow.output import held_output
 from hf_tasks.workflow.page import write_run_report
 from hf_tasks.workflow.publishing import push, write_run_card
 from hf_tasks.workflow.setup import add_callbacks, show_skipped, task_and_arguments, write_predictions
@@ -99,7 +98,7 @@ def run(
     try:
         with (
             SignalWatch() as watch,
-            _output(artifacts, arguments, overwrite=overwrite),
+            held_output(artifacts, arguments, overwrite=overwrite),
             Trackers(artifacts, recipe, say=say) as trackers,
         ):
             start = replace(start, watch=watch, callbacks=callbacks)
@@ -169,46 +168,6 @@ def _prepare(recipe: Recipe, task: Task, arguments: TrainingArguments) -> _Start
     with arguments.main_process_first(local=False):
         weights = task.open_weights(recipe.settings)
         return _Start(task, arguments, weights, task.prepare(recipe.settings))
-
-
-@contextmanager
-def _output(artifacts: Artifacts, arguments: TrainingArguments, *, overwrite: bool) -> Iterator[None]:
-    """A folder to write to; a replaced run comes back if the new one fails before a checkpoint."""
-    folder, aside = artifacts.folder, artifacts.folder.with_name(f".{artifacts.folder.name}.replaced")
-    is_first = arguments.process_index == 0
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    with arguments.main_process_first(local=False):
-        if is_first:
-            _take(lock, folder)
-        if is_first and overwrite and folder.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)
-        elif is_first:
-            remove_incomplete_checkpoints(artifacts.checkpoints)
-    try:
-        yield
-    except BaseException:
-        if is_first and aside.is_dir() and last_complete_checkpoint(artifacts.checkpoints) is None:
-            shutil.rmtree(folder, ignore_errors=True)
-            aside.rename(folder)
-        raise
-    finally:
-        if is_first:
-            shutil.rmtree(aside, ignore_errors=True)
-            Path(lock.lock_file).unlink(missing_ok=True)
-            lock.release()
-
-
-def _take(lock: FileLock, folder: Path) -> None:
-    """Keep other trainings out of a folder; the system frees it when this process ends, however it ends."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise UserError(
-            f"output: another training is writing to {folder}; wait for its end, or name another folder: "
-            "output=runs/NAME"
-        ) from None
 
 
 def _with_the_way_on(stop: Interrupted, artifacts: Artifacts, arguments: TrainingArguments) -> Interrupted:
