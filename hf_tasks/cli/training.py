@@ -126,6 +126,13 @@ def tune(
     trials: Annotated[
         int, typer.Option(min=1, help="Wanted in all: of earlier starts and of other processes too.")
     ] = 20,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HF_TASKS_STORAGE",
+            help="Database that several machines share: postgresql+psycopg2://USER@HOST/NAME.",
+        ),
+    ] = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Search the values that `tune:` names; start it again to go on, several times to share the work."""
@@ -141,7 +148,9 @@ def tune(
     from hf_tasks.workflow.tuning import tune as tune_recipe
 
     try:
-        best = tune_recipe(loaded, trials=trials, trust_remote_code=trust_remote_code, console=console)
+        best = tune_recipe(
+            loaded, trials=trials, storage=storage, trust_remote_code=trust_remote_code, console=console
+        )
     except Interrupted as stop:
         say(f"{stop.args[0].partition('; ')[0]}; go on with the same command")
         raise typer.Exit(stop.exit_code) from None
