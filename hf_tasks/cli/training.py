@@ -91,7 +91,7 @@ def check(
             console=errors,
         )
     if as_json:
-        typer.echo(json.dumps(report_json(report), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(report_json(report), indent=2))
     else:
         if report.findings:
             console.print(findings_table(report))
