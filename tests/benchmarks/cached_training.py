@@ -2,8 +2,8 @@
 
     python tests/benchmarks/cached_training.py [SMALL_COUNT LARGE_COUNT]
 
-Speed: 1024-pixel JPEG files to 64 pixels with two workers: an epoch of Trainer.train with a small network, and
-the batches alone, as where an accelerator runs the network.
+Speed: 1024-pixel JPEG files to 64 pixels with two workers: an epoch of Trainer.train with a small network,
+and the batches alone, as where an accelerator runs the network.
 Memory: the peak of a process that packs and then reads an epoch of small JPEG files, for few and for many.
 """
 
