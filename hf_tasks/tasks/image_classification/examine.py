@@ -46,15 +46,15 @@ def examine(settings: Settings, everything: bool, seed: int) -> Examination:
     files = picture_files(seen.images)
     facts = file_faults(files)
     facts.update(zip(seen.sampled_places, look_at_all(seen.sampled, slow_progress), strict=True))
-    rows, labels = ([of[place] for place in sorted(facts)] for of in (seen.rows, seen.labels))
-    known = [facts[place] for place in sorted(facts)]
+    places = sorted(facts)
+    rows, known = [seen.rows[place] for place in places], [facts[place] for place in places]
     findings += [
         *find_unfit_cells(unfit),
         *seen.label_faults(least_classes=2 if columns.labels is None else 1),
     ]
     findings += find_picture_faults(rows, known, image_size=settings.model.image_size)
     findings += find_duplicates(seen.rows, usable_contents(files, facts), seen.labels, what="pictures")
-    findings += find_near_duplicates(rows, known, labels)
+    findings += find_near_duplicates(rows, known, [seen.labels[place] for place in places])
     return Examination(findings, seen.sources)
 
 

@@ -39,12 +39,12 @@ def examine(settings: Settings, everything: bool, seed: int) -> Examination:
     files = picture_files(seen.images)
     facts = file_faults(files)
     facts.update(zip(seen.sampled_places, look_at_all(seen.sampled, slow_progress), strict=True))
-    rows, labels = ([of[place] for place in sorted(facts)] for of in (seen.rows, seen.labels))
-    known = [facts[place] for place in sorted(facts)]
+    places = sorted(facts)
+    rows, known = [seen.rows[place] for place in places], [facts[place] for place in places]
     findings += seen.label_faults(are_classes_shared=False)
     findings += find_picture_faults(rows, known, image_size=settings.model.image_size)
     findings += find_duplicates(seen.rows, _contents(files, facts), seen.labels, what="pictures")
-    findings += find_near_duplicates(rows, known, labels)
+    findings += find_near_duplicates(rows, known, [seen.labels[place] for place in places])
     return Examination(findings, seen.sources)
 
 
