@@ -2,9 +2,10 @@
 
 import csv
 import json
+import re
 
 import pytest
-from conftest import run_program
+from conftest import ROOT, run_program
 from planted_faults import EXPECTED, write_planted
 
 from hf_tasks.data.labels import UNSEEN
@@ -47,6 +48,30 @@ def test_the_trial_runs_beside_the_faults_and_tells_what_training_needs(planted)
     assert 0 < needs["seconds_per_step"] < needs["seconds"]
     assert 50e6 < needs["memory_bytes"] < needs["memory_there"]
     assert 0 < needs["disk_bytes"] < needs["disk_free"]
+
+
+def test_the_document_has_the_fields_that_are_documented(planted):
+    described = set(re.findall(r"`((?:findings\[\]|needs)?\.?\w+)`", (ROOT / "docs/check.md").read_text()))
+
+    document = json.loads(planted[2].stdout)
+
+    [finding, *_] = document["findings"]
+    fields = {*document, *(f"findings[].{name}" for name in finding), *finding["rows"][0]}
+    fields |= {f"needs.{name}" for name in document["needs"]} | {*document["looked_at"]["train"]}
+    assert document["version"] == 1
+    assert fields <= described
+    assert {name for name in described if "." in name} <= fields
+
+
+def test_names_that_steer_a_terminal_are_escaped_in_the_document(planted):
+    name = "gone\N{RIGHT-TO-LEFT OVERRIDE}\x9b31m.csv"
+    overrides = [f"data.train.table={json.dumps(name)}"]
+
+    done = run_program("check", "recipe.yaml", *overrides, "--json", folder=planted[0])
+
+    told = "".join(text for finding in json.loads(done.stdout)["findings"] for text in finding["examples"])
+    assert done.stdout.isascii()
+    assert name in told
 
 
 def test_nothing_of_the_users_is_changed(planted):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 from conftest import run_program
@@ -13,6 +14,7 @@ data: {train: {table: train.csv}, validation: {table: validation.csv}}
 model: {static: {embedding_size: 8, vocab_size: 300}}
 training: {max_steps: 2, per_device_train_batch_size: 4, use_cpu: true}
 report: {mlflow: {experiment: pairs}, tensorboard: true}
+export: [onnx, torchscript]
 """
 LANGUAGE = """\
 task: language-model
@@ -92,14 +94,14 @@ def test_a_trial_that_reports_leaves_nothing_where_the_run_will_report(pairs):
 
 
 def test_the_cleaned_pairs_train(pairs):
-    done = run_program("train", "clean/recipe.yaml", "report={}", folder=pairs[0])
+    done = run_program("train", "clean/recipe.yaml", "report={}", "export=[]", folder=pairs[0])
 
     assert done.returncode == 0, done.stderr
     assert json.loads((pairs[0] / "runs/pairs/data.json").read_text())["train"]["rows"] == 16 - 7
 
 
 def test_pairs_that_cannot_be_used_are_skipped_where_the_recipe_says_so(pairs):
-    overrides = ["on_bad_example=skip", "output=skipping", "report={}"]
+    overrides = ["on_bad_example=skip", "output=skipping", "report={}", "export=[]"]
 
     done = run_program("train", "recipe.yaml", *overrides, folder=pairs[0])
 
@@ -146,11 +148,15 @@ def test_documents_that_cannot_be_used_are_skipped_where_the_recipe_says_so(docu
     assert facts["train"]["rows"] == 63
 
 
-def test_blank_cells_of_a_table_of_documents_are_found_with_their_rows(documents):
+def test_blank_cells_are_found_with_their_rows_and_the_trial_tries_each_export(documents):
     folder = documents[0]
     lines = (folder / "train.txt").read_text(errors="ignore").splitlines()[:30]
     (folder / "cells.jsonl").write_text("".join(f"{json.dumps({'text': line})}\n" for line in [*lines, " "]))
 
-    done = run_program("check", "recipe.yaml", "data.train={table: cells.jsonl}", "--json", folder=folder)
+    overrides = ["data.train={table: cells.jsonl}", "export={formats: [onnx], tolerance: {difference: 0.0}}"]
+    done = run_program("check", "recipe.yaml", *overrides, "--json", folder=folder)
 
-    assert told(json.loads(done.stdout)) == {("error", "rows without a text"): ["train 31"]}
+    found = told(json.loads(done.stdout))
+    [export] = found.pop(("error", "the trial fails"))
+    assert re.match(r"export: onnx: outputs differ by up to .* \(allowed 0\)", export)  # so it was tried
+    assert found == {("error", "rows without a text"): ["train 31"]}

@@ -1,5 +1,6 @@
 """Searches with real small runs: shared, gone on with, killed, failing, giving up."""
 
+import os
 import re
 import signal
 import sqlite3
@@ -106,6 +107,44 @@ def test_a_killed_trial_is_failed_and_another_takes_its_place(folder):
     assert before == ["RUNNING"]
     assert states(folder) == ["FAIL", "COMPLETE"]
     assert "trial 1 done" in printed
+
+
+def test_machines_share_a_study_by_its_database_and_replace_what_one_of_them_lost(folder):
+    storage = folder / "shared.db"
+    command = ["tune", "../recipe.yaml", "data.train.folder=../pictures", "--storage", f"sqlite:///{storage}"]
+    machines = [folder / "one", folder / "two"]
+    for machine in machines:
+        machine.mkdir()
+
+    def begin(machine: Path):
+        return start([*command, "--trials", "3"], machine / "log", prepare=partial(os.chdir, machine))
+
+    codes = [end_code(worker) for worker in list(map(begin, machines))]
+    printed = [(machine / "log").read_text() for machine in machines]
+    with sqlite3.connect(storage) as database:
+        database.execute("update trials set state = 'RUNNING' where number = 0")
+        database.execute("update trial_heartbeats set heartbeat = '2020-01-01 00:00:00'")
+    codes.append(end_code(begin(machines[1])))
+
+    with sqlite3.connect(storage) as database:
+        ended = [row[0] for row in database.execute("select state from trials order by number")]
+    assert codes == [0, 0, 0], printed
+    assert ended[0] == "FAIL"
+    assert sum(state in ("COMPLETE", "PRUNED") for state in ended) == 3
+    runs = [path.name for machine in machines for path in machine.glob("study/trials/*")]
+    assert len(runs) == len(set(runs)) == 4
+    assert (machines[1] / "study/best.yaml").is_file()
+
+
+def test_a_database_that_cannot_be_used_is_told_without_its_password(folder):
+    storage = "sqlite:////no/such/folder/tune.db"
+    told = run_program("tune", "recipe.yaml", "--storage", storage, folder=folder)
+    unknown = run_program("tune", "recipe.yaml", "--storage", "oracle://me:secret@db/x", folder=folder)
+
+    assert (told.returncode, unknown.returncode) == (2, 2)
+    assert "unable to open database file" in told.stderr
+    assert "oracle://me:***@db/x" in unknown.stderr
+    assert "secret" not in unknown.stderr
 
 
 def test_signals_stop_the_workers_of_a_study_and_it_goes_on_when_started_again(folder):

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import run_program
 from PIL import Image
 
 from hf_tasks.data.load import load_rows
 from hf_tasks.data.sources import TableSource
+from hf_tasks.data.tables import read_table
 from hf_tasks.errors import DataError, RecipeError
 from hf_tasks.images import decode
 from hf_tasks.images.augmentation import load_augmentation
@@ -167,3 +170,18 @@ def test_aliases_of_aliases_are_refused_in_a_recipe_and_in_augmentations(tmp_pat
         load_recipe(tmp_path / "bomb.yaml")
     with pytest.raises(RecipeError, match=r"aliases .* are not taken"):
         load_augmentation(str(tmp_path / "augmentation.yaml"))
+
+
+@pytest.mark.parametrize("column", ["image", "text"])
+def test_a_small_parquet_file_does_not_fill_disk_and_memory(tmp_path, own_cache, column):
+    kind, rows = (pa.binary(), 40) if column == "image" else (pa.string(), 400_000)
+    values = pa.array([bytes(40_000_000) if column == "image" else "x" * 4000], kind)
+    cells = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), values)
+    labels = ["a", "b"] * (rows // 2)
+    pq.write_table(pa.table({column: cells, "label": labels}), tmp_path / "bomb.parquet", compression="zstd")
+
+    with pytest.raises(DataError, match="grows to more than 1,073,741,824, as decompression bombs do"):
+        for _ in read_table(tmp_path / "bomb.parquet", encoding="utf-8", key="data.train")[1]:
+            pass
+
+    assert (tmp_path / "bomb.parquet").stat().st_size < 1_000_000

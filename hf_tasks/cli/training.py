@@ -93,7 +93,7 @@ def check(
             console=errors,
         )
     if as_json:
-        typer.echo(json.dumps(report_json(report), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(report_json(report), indent=2))
     else:
         if report.findings:
             console.print(findings_table(report))
@@ -128,6 +128,13 @@ def tune(
     trials: Annotated[
         int, typer.Option(min=1, help="Wanted in all: of earlier starts and of other processes too.")
     ] = 20,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HF_TASKS_STORAGE",
+            help="Database that several machines share: postgresql+psycopg2://USER@HOST/NAME.",
+        ),
+    ] = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Search the values that `tune:` names; start it again to go on, several times to share the work."""
@@ -143,7 +150,9 @@ def tune(
     from hf_tasks.workflow.tuning import tune as tune_recipe
 
     try:
-        best = tune_recipe(loaded, trials=trials, trust_remote_code=trust_remote_code, console=console)
+        best = tune_recipe(
+            loaded, trials=trials, storage=storage, trust_remote_code=trust_remote_code, console=console
+        )
     except Interrupted as stop:
         say(f"{stop.args[0].partition('; ')[0]}; go on with the same command")
         raise typer.Exit(stop.exit_code) from None

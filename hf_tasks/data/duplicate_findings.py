@@ -1,5 +1,6 @@
 """Rows that hold the same thing: within a source, on both sides of the measure, or with different labels."""
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
@@ -50,6 +51,12 @@ def find_duplicates(
         ),
     )
     return [Finding("warning", kind, advice, tuple(group)) for group, kind, advice in found if group]
+
+
+def shared_places(contents: Sequence[Hashable | None]) -> list[int]:
+    """Places of what is there more than once: all that find_duplicates needs of many rows."""
+    counts = Counter(contents)
+    return [place for place, content in enumerate(contents) if content is not None and counts[content] > 1]
 
 
 def _beside(

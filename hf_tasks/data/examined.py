@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import datasets
+import numpy as np
 
 from hf_tasks.contract import Finding, FoundRow, SourceRows
 from hf_tasks.data.cleaning import picture_rows, sample_by_class
@@ -11,12 +12,14 @@ from hf_tasks.data.label_findings import LabelledRows, Labels, find_label_faults
 from hf_tasks.data.sources import Source
 
 SAMPLE_ROWS = 2000
-"""Pictures of a section that are looked at, or one of each class where there are more classes."""
+"""Pictures of a section that are decoded, or one of each class where there are more classes."""
+COMPARED_ROWS = 500_000
+"""Rows of a section whose files are compared, whatever they hold."""
 
 
 @dataclass
 class ExaminedPictures:
-    """What was read of the sections of a recipe; `rows`, `labels` and `images` are of the sample."""
+    """What was read of the sections of a recipe; `rows`, `labels` and `images` are those to compare."""
 
     everything: bool
     """Look at all rows instead of a sample."""
@@ -28,6 +31,10 @@ class ExaminedPictures:
     labels: list[Labels | None] = field(default_factory=list)
     images: list[datasets.Dataset] = field(default_factory=list)
     """A part for each section."""
+    sampled: list[datasets.Dataset] = field(default_factory=list)
+    """Of each part, the pictures that are to be decoded."""
+    sampled_places: list[int] = field(default_factory=list)
+    """Where those stand among `rows`."""
 
     def add(
         self,
@@ -56,9 +63,13 @@ class ExaminedPictures:
         self.sources[section] = picture_rows(
             loaded, source, looked_at=places, image_column=image_column, label_column=label_column
         )
-        self.rows += [rows_N[place] for place in places]
-        self.labels += [labels_N[place] for place in places]
-        self.images.append(loaded.select(places).select_columns(["image"]))
+        compared = sample_by_class(labels_N, limit=max(limit, COMPARED_ROWS), seed=self.seed)
+        self.sampled_places += (len(self.rows) + np.searchsorted(compared, places)).tolist()
+        self.rows += [rows_N[place] for place in compared]
+        self.labels += [labels_N[place] for place in compared]
+        images = loaded.select_columns(["image"])
+        self.images.append(images if len(compared) == len(loaded) else images.select(compared))
+        self.sampled.append(images.select(places))
 
     def label_faults(self, *, are_classes_shared: bool = True, least_classes: int = 2) -> list[Finding]:
         """What is wrong with the labels; nothing is known of them without the rows to train on.

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 import datasets
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hf_tasks.data.delimited import BATCH_ROWS, read_delimited, require_unique
@@ -19,6 +20,9 @@ from hf_tasks.errors import DataError
 PICTURE_BATCH_ROWS = 100
 # Of lists and mappings in a line of JSON, the line itself among them.
 MOST_LEVELS = 20
+# Of a parquet file: more than the first, and more times its own size than the second, is taken for a bomb.
+ALLOWED_BYTES = 2**30
+ALLOWED_GROWTH = 1000
 
 Table = tuple[pa.Schema, Iterator[pa.RecordBatch]]
 
@@ -151,6 +155,8 @@ def _read_parquet(path: Path, encoding: str, key: str) -> Table:
     try:
         file = pq.ParquetFile(path)
         schema = file.schema_arrow
+        # Texts stay in their dictionaries until it is known how much they make.
+        file = pq.ParquetFile(path, read_dictionary=_leaves(file, is_text=True))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{key}.table: {path} is not a whole parquet file: {error}") from None
     require_unique(schema.names, path, key)
@@ -163,16 +169,64 @@ def _read_parquet(path: Path, encoding: str, key: str) -> Table:
 def _parquet_batches(
     file: pq.ParquetFile, schema: pa.Schema, path: Path, key: str
 ) -> Iterator[pa.RecordBatch]:
-    has_pictures = any(pa.types.is_struct(kind) or pa.types.is_binary(kind) for kind in schema.types)
+    allowed = max(ALLOWED_BYTES, ALLOWED_GROWTH * path.stat().st_size)
+    grown, before = 0, _packed_bytes(file.metadata)
     try:
-        for batch in file.iter_batches(PICTURE_BATCH_ROWS if has_pictures else _text_rows(file.metadata)):
+        batches = file.iter_batches(_batch_rows(file)) if before <= allowed else iter(())
+        for batch in batches:
             batch.validate(full=True)
+            grown += sum(map(_decoded_bytes, batch.columns))
+            if grown > allowed:
+                break
             yield batch.cast(schema)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{key}.table: {path} is broken: {error}; write it anew") from None
+    if max(before, grown) > allowed:
+        raise DataError(
+            f"{key}.table: {path} of {path.stat().st_size:,} bytes grows to more than {allowed:,}, as "
+            "decompression bombs do; write it anew, without columns that hardly differ from row to row"
+        )
 
 
-def _text_rows(file: pq.FileMetaData) -> int:
-    """How many rows to read together."""
-    groups = [file.row_group(number) for number in range(file.num_row_groups)]
-    return portion_rows(file.num_rows, sum(group.total_byte_size for group in groups), most=BATCH_ROWS)
+def _batch_rows(file: pq.ParquetFile) -> int:
+    """How many rows to read together: few where a picture could be as large as all that its column holds."""
+    pictures, metadata = _leaves(file, is_text=False), file.metadata
+    if not pictures:
+        return portion_rows(metadata.num_rows, _packed_bytes(metadata), most=BATCH_ROWS)
+    largest = max(
+        (
+            metadata.row_group(group).column(leaf).total_uncompressed_size
+            for group in range(metadata.num_row_groups)
+            for leaf in range(metadata.num_columns)
+            if metadata.schema.column(leaf).path in pictures
+        ),
+        default=1,
+    )
+    return min(PICTURE_BATCH_ROWS, max(1, ALLOWED_BYTES // max(1, largest)))
+
+
+def _packed_bytes(metadata: pq.FileMetaData) -> int:
+    """What all columns take before their dictionaries are written out."""
+    return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+
+
+def _leaves(file: pq.ParquetFile, *, is_text: bool) -> list[str]:
+    """Paths of the columns of texts, or of those of other bytes."""
+    columns = (file.metadata.schema.column(leaf) for leaf in range(file.metadata.num_columns))
+    return [
+        column.path
+        for column in columns
+        if column.physical_type == "BYTE_ARRAY" and (column.logical_type.type == "STRING") == is_text
+    ]
+
+
+def _decoded_bytes(array: pa.Array) -> int:
+    """What an array takes once its dictionaries are written out."""
+    if pa.types.is_dictionary(array.type):
+        lengths = pc.binary_length(array.dictionary)
+        return pc.sum(pc.cast(lengths, pa.int64()).take(array.indices)).as_py() or 0
+    if pa.types.is_struct(array.type):
+        return sum(map(_decoded_bytes, array.flatten()))
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        return _decoded_bytes(array.flatten())
+    return array.nbytes

@@ -11,6 +11,8 @@ from hf_tasks.workflow.checking import CheckReport
 from hf_tasks.workflow.needs import shown_bytes, shown_seconds
 
 SHOWN_ROWS = 3
+JSON_VERSION = 1
+"""Raise it when a field of the document goes or changes its meaning; new fields leave it as it is."""
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
@@ -54,16 +56,9 @@ def summary_lines(report: CheckReport) -> Iterator[str]:
 
 
 def report_json(report: CheckReport) -> dict[str, Any]:
-    """The check as one JSON document.
-
-    `ok`: whether no finding is an error. `looked_at`: by section, `rows` that were looked at, `of` all.
-    `findings`: a list of `severity` (error, warning, note), `kind`, `advice`, `count`, `rows` (each with
-    `section`, `row` from 1, `text`, and what --fix does: `left_out`, or the new `label`, else null) and
-    `examples` (texts, for findings about no rows). `needs`: null when the trial failed, else `steps`,
-    `seconds_per_step`, `seconds` (an estimate), `memory_bytes`, `memory_there` (or null), `disk_bytes`,
-    `disk_free`.
-    """
+    """The check as one JSON document, whose fields docs/check.md describes."""
     return {
+        "version": JSON_VERSION,
         "ok": not report.has_errors,
         "looked_at": {
             section: {"rows": len(source.looked_at), "of": len(source.rows)}

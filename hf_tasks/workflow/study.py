@@ -1,12 +1,16 @@
-"""A study of Optuna in one folder, which several processes work on at once and go on with later.
+"""A study of Optuna, which several processes or machines work on at once and go on with later.
 
-A process holds a lock on a file for each trial it runs. The system frees the lock when the process ends,
-however it ends, so a trial that is running in the study and not locked was killed.
+In its own folder a process holds a lock on a file for each trial it runs. The system frees the lock when the
+process ends, however it ends, so a trial that is running in the study and not locked was killed. Machines
+that share a database know of each other's trials by signs of life there instead.
 """
 
+import hashlib
 import json
+import time
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,56 +22,73 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RDBStorage
+from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from hf_tasks.errors import RecipeError
+from hf_tasks.errors import RecipeError, UserError
 from hf_tasks.files import write_text
 from hf_tasks.recipe.sections import Choices, Range
 
 WAIT_SECONDS = 60
 """For another process that writes to the same database."""
-KILLED = "killed"
-"""Attribute of trials whose process ended; they are not counted, and others take their place."""
+ATTEMPTS = 3
+BEAT_SECONDS = 30
+SILENT_SECONDS = 300
+"""After which a trial of another machine counts as killed."""
 
 
 class SharedStudy:
-    """What is in OUTPUT: tune.yaml, the recipe; tune.db, the trials; trials/NNN, their runs."""
+    """What is in OUTPUT: tune.yaml, the recipe; tune.db, the trials; trials/NNN, their runs.
 
-    def __init__(self, folder: Path, *, recipe_text: str, direction: str) -> None:
+    With a storage the trials are there instead, under the name of OUTPUT, which each machine has for itself.
+    """
+
+    def __init__(self, folder: Path, *, recipe_text: str, direction: str, storage: str | None = None) -> None:
         """Open a study, or begin it.
+
+        Args:
+            folder: OUTPUT.
+            recipe_text: of the search, the same for all who work on it.
+            direction: maximize or minimize.
+            storage: address of a database, as SQLAlchemy writes it, which several machines reach.
 
         Raises:
             RecipeError: the folder holds something else, or the study of another recipe.
+            UserError: the database cannot be used.
         """
         _require_place(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.recipe = folder, folder / "tune.yaml"
-        self.lock = FileLock(folder / "tune.lock")
+        self.lock, self._is_remote = FileLock(folder / "tune.lock"), storage is not None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with self.lock:
             if not self.recipe.is_file():
                 write_text(self.recipe, recipe_text)
             elif self.recipe.read_text(encoding="utf-8") != recipe_text:
-                raise RecipeError(
-                    [
-                        f"output: {self.recipe} is the study of another recipe, whose trials do not compare; "
-                        "name another folder: output=runs/NAME"
-                    ]
-                )
-            storage = optuna.storages.RDBStorage(
-                f"sqlite:///{folder / 'tune.db'}", {"connect_args": {"timeout": WAIT_SECONDS}}
-            )
+                raise _of_another_recipe(self.recipe)
             self._study = optuna.create_study(
-                storage=storage,
-                study_name="tune",
+                storage=_open_storage(f"sqlite:///{folder / 'tune.db'}" if storage is None else storage),
+                study_name="tune" if storage is None else folder.as_posix(),
                 direction=direction,
                 pruner=optuna.pruners.MedianPruner(),
                 load_if_exists=True,
             )
+        digest = hashlib.sha256(recipe_text.encode()).hexdigest()
+        if self._study.user_attrs.get("recipe", digest) != digest:
+            raise _of_another_recipe(f"study {folder.as_posix()} of --storage")
+        self._study.set_user_attr("recipe", digest)
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials by number, those that were killed left out."""
-        return [trial for trial in self._study.get_trials() if KILLED not in trial.user_attrs]
+        """All trials by number, those that were killed or given back left out."""
+        return [
+            trial
+            for trial in self._study.get_trials()
+            if trial.state != TrialState.FAIL or "reason" in trial.user_attrs
+        ]
 
     def best(self) -> FrozenTrial | None:
         """The trial with the best result, of equal ones the first; None while none has ended well."""
@@ -88,18 +109,16 @@ class SharedStudy:
             wanted: trials in all, of every process and of earlier starts.
             search: values of each key.
         """
-        with self.lock:
-            self.fail_killed()
-            trial = None if len(self.trials()) >= wanted else self._ask(search)
-            held = None if trial is None else self._trial_lock(trial.number)
-            if held is not None:
-                held.acquire()
-        try:
-            yield trial
-        finally:
-            if held is not None:
-                held.release()
-                Path(held.lock_file).unlink(missing_ok=True)
+        with ExitStack() as held:
+            with self.lock:
+                trial = self._claim(wanted, search)
+                if trial is not None:
+                    held.enter_context(self._held(trial))
+            try:
+                yield trial
+            finally:
+                if trial is not None:  # which has told how it ended, unless it was stopped
+                    self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def end(
         self,
@@ -109,13 +128,17 @@ class SharedStudy:
         value: float | None = None,
         reason: str | None = None,
     ) -> None:
-        """Note how a trial ended."""
+        """Note how a trial ended; one that failed has a reason."""
         if reason is not None:
             trial.set_user_attr("reason", reason)
         self._study.tell(trial, value, state)
 
     def fail_killed(self) -> None:
         """Note as failed what is running and held by nobody; to be called with the lock."""
+        if self._is_remote:
+            with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+                optuna.storages.fail_stale_trials(self._study)
+            return
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             lock = self._trial_lock(frozen.number)
             try:
@@ -126,8 +149,32 @@ class SharedStudy:
             if not is_held:
                 Path(lock.lock_file).unlink(missing_ok=True)
                 # A trial that ends by itself tells the study before it lets go, so it is not running here.
-                self._study._storage.set_trial_user_attr(frozen._trial_id, KILLED, True)
                 self._study.tell(frozen.number, state=TrialState.FAIL)
+
+    def _claim(self, wanted: int, search: Mapping[str, Range | Choices]) -> optuna.trial.Trial | None:
+        """The next trial, unless enough have begun; one too many, begun at once elsewhere, is given back."""
+        self.fail_killed()
+        if len(self.trials()) >= wanted:
+            return None
+        trial = self._ask(search)
+        if sum(other.number < trial.number for other in self.trials()) < wanted:
+            return trial
+        self._study.tell(trial, state=TrialState.FAIL)
+        return None
+
+    @contextmanager
+    def _held(self, trial: optuna.trial.Trial) -> Iterator[None]:
+        """Show others that the trial is being run."""
+        if self._is_remote:
+            with get_heartbeat_thread(trial._trial_id, self._study._storage):
+                yield
+            return
+        lock = self._trial_lock(trial.number)
+        try:
+            with lock:
+                yield
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
 
     def _ask(self, search: Mapping[str, Range | Choices]) -> optuna.trial.Trial:
         """The next trial; its seed is its number, so that a study that is gone on with proposes the same."""
@@ -159,9 +206,45 @@ def _distribution(values: Range | Choices) -> BaseDistribution:
     return FloatDistribution(values.low, values.high, log=values.log)
 
 
+def _open_storage(url: str) -> RDBStorage:
+    """A database, made ready if it is new; signs of life are written where a trial is held by them."""
+    address = url.partition(":")[0]
+    try:
+        address = make_url(url).render_as_string(hide_password=True)
+        return _ready_storage(url)
+    except (SQLAlchemyError, ImportError) as error:
+        raise UserError(
+            f"--storage: {address}: {str(error).splitlines()[0]}; wanted a database such as "
+            "postgresql+psycopg2://USER@HOST/NAME, whose driver is installed"
+        ) from error
+
+
+def _ready_storage(url: str) -> RDBStorage:
+    waiting = {"connect_args": {"timeout": WAIT_SECONDS}} if make_url(url).drivername == "sqlite" else {}
+    for attempt in range(ATTEMPTS):
+        try:
+            with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+                return RDBStorage(
+                    url,
+                    {"pool_pre_ping": True, **waiting},
+                    heartbeat_interval=BEAT_SECONDS,
+                    grace_period=SILENT_SECONDS,
+                )
+        except DBAPIError:  # also where another machine made the same tables in the same moment
+            if attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(1)
+    raise AssertionError
+
+
+def _of_another_recipe(place: Path | str) -> RecipeError:
+    problem = f"output: {place} is the study of another recipe, whose trials do not compare"
+    return RecipeError([f"{problem}; name another folder: output=runs/NAME"])
+
+
 def _require_place(folder: Path) -> None:
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     if folder.exists() and not folder.is_dir():
         raise RecipeError([f"output: {folder} is a file; name another folder"])
-    if "tune.db" not in names and any(not name.startswith("tune.") for name in names):
+    if "tune.yaml" not in names and any(not name.lstrip(".").startswith("tune.") for name in names):
         raise RecipeError([f"output: {folder} is not empty and holds no study; name another folder"])

@@ -39,7 +39,14 @@ CHOSEN_BY = "training.metric_for_best_model"
 STATES = {"COMPLETE": "done", "PRUNED": "given up", "FAIL": "failed", "RUNNING": "running"}
 
 
-def tune(recipe: Recipe, *, trials: int, trust_remote_code: bool = False, console: Console) -> Path:
+def tune(
+    recipe: Recipe,
+    *,
+    trials: int,
+    storage: str | None = None,
+    trust_remote_code: bool = False,
+    console: Console,
+) -> Path:
     """Run trials until all processes together have begun the wanted number; returns the best recipe's file.
 
     Started again with the same recipe it goes on. A trial that fails is shown and counted; one whose process
@@ -48,12 +55,14 @@ def tune(recipe: Recipe, *, trials: int, trust_remote_code: bool = False, consol
     Args:
         recipe: with a section `tune`.
         trials: wanted in all, those of earlier starts and of other processes among them.
+        storage: address of the database that several machines share; None for tune.db in the output folder.
         trust_remote_code: allow the recipe's `metrics` to fetch and run code of the Hub.
         console: where progress and the table of trials are shown.
 
     Raises:
         RecipeError: there is nothing to search, or the folder holds something else.
-        UserError: Optuna is not installed, this is one of a group of processes, or no trial ended well.
+        UserError: Optuna is not installed, the database cannot be used, this is one of a group of processes,
+            or no trial ended well.
         Interrupted: Ctrl-C or SIGTERM; the trial at hand is lost, the others are kept.
     """
     section = _require_section(recipe)
@@ -64,7 +73,7 @@ def tune(recipe: Recipe, *, trials: int, trust_remote_code: bool = False, consol
     from hf_tasks.workflow.study import SharedStudy
 
     direction = "maximize" if is_maximized else "minimize"
-    study = SharedStudy(recipe.output, recipe_text=recipe.text, direction=direction)
+    study = SharedStudy(recipe.output, recipe_text=recipe.text, direction=direction, storage=storage)
     metric = section.metric or arguments.metric_for_best_model
     with SignalWatch():
         while _run_next(study, section, wanted=trials, trust_remote_code=trust_remote_code, console=console):

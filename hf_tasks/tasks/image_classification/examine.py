@@ -13,13 +13,14 @@ from hf_tasks.data.labels import label_texts, read_fit_labels
 from hf_tasks.data.load import load_rows
 from hf_tasks.data.sources import FolderSource, Source, source_name
 from hf_tasks.errors import DataError
+from hf_tasks.images.files import file_faults, picture_files, usable_contents
 from hf_tasks.images.findings import find_near_duplicates, find_picture_faults
 from hf_tasks.images.look import look_at_all
 from hf_tasks.tasks.image_classification.settings import Columns, Settings
 
 
 def examine(settings: Settings, everything: bool, seed: int) -> Examination:
-    """Look at all labels, and at the pictures of a sample that holds each class, or of all rows."""
+    """Look at all labels and files, and decode the pictures of a sample that holds each class, or all."""
     data, findings = settings.data, list[Finding]()
     columns = data.columns
     seen, unfit = ExaminedPictures(everything, seed), list[FoundRow]()
@@ -42,16 +43,18 @@ def examine(settings: Settings, everything: bool, seed: int) -> Examination:
         ]
         column = columns.labels if isinstance(columns.labels, str) else columns.label
         seen.add(section, source, loaded, labels_N, image_column=columns.image, label_column=column)
-    facts = look_at_all(seen.images, slow_progress)
+    files = picture_files(seen.images)
+    facts = file_faults(files)
+    facts.update(zip(seen.sampled_places, look_at_all(seen.sampled, slow_progress), strict=True))
+    places = sorted(facts)
+    rows, known = [seen.rows[place] for place in places], [facts[place] for place in places]
     findings += [
         *find_unfit_cells(unfit),
         *seen.label_faults(least_classes=2 if columns.labels is None else 1),
     ]
-    findings += find_picture_faults(seen.rows, facts, image_size=settings.model.image_size)
-    findings += find_duplicates(
-        seen.rows, [fact.content or None for fact in facts], seen.labels, what="pictures"
-    )
-    findings += find_near_duplicates(seen.rows, facts, seen.labels)
+    findings += find_picture_faults(rows, known, image_size=settings.model.image_size)
+    findings += find_duplicates(seen.rows, usable_contents(files, facts), seen.labels, what="pictures")
+    findings += find_near_duplicates(rows, known, [seen.labels[place] for place in places])
     return Examination(findings, seen.sources)
 
 
