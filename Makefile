@@ -17,7 +17,8 @@ demo: $(VENV)/.demo
 	@echo "  $(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 3 --cov=hf_tasks --cov-report=
+	@echo "lines of hf_tasks that the tests run: $$($(BIN)/coverage report --format=total) %"
 
 # The newest transformers and sentence-transformers, which the onnx extra does not allow.
 test-latest: .venv-latest/.latest

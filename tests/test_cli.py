@@ -315,7 +315,7 @@ def test_texts_that_look_like_dates_are_texts_in_parquet(tmp_path):
         (["RUN", "x.png", "--out", "o.csv"], "x.png: no such file or folder"),
         (["RUN", "empty", "--out", "o.csv"], "empty: no files here that end in"),
         (["RUN", "x.png", "--out", "o.txt"], "o.txt ends in '.txt'; wanted one of .csv, .jsonl, .parquet"),
-        (["RUN", "x.png", "--out", "letter/o.csv"], "--out: letter is a file, wanted a folder"),
+        (["RUN", "x.png", "--out", "letter/o.csv"], "letter is a file, wanted a folder"),
         (["RUN", "x.png", "--out", "empty"], "empty ends in ''; wanted one of .csv"),
         (["RUN", "x.png", "--out", "folder.csv"], "folder.csv is a folder; name a file"),
     ],

@@ -14,7 +14,6 @@ WRITERS = {
     "save", "save_pretrained", "copyfile", "copy2", "OSFile",
 }  # fmt: skip
 NO_NEED = {
-    "callbacks/journal.py": "events are appended, and a line that was cut off is dropped when it is read",
     "callbacks/mlflow_model.py": "into a folder for the time of an upload",
     "callbacks/mlflow_process.py": "a log",
     "callbacks/mlflow_sender.py": "a log",
