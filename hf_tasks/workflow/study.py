@@ -10,7 +10,8 @@ import json
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,21 +221,16 @@ def _open_storage(url: str) -> RDBStorage:
 
 
 def _ready_storage(url: str) -> RDBStorage:
+    """With its tables, which another machine may be making in the same moment."""
     waiting = {"connect_args": {"timeout": WAIT_SECONDS}} if make_url(url).drivername == "sqlite" else {}
-    for attempt in range(ATTEMPTS):
-        try:
-            with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-                return RDBStorage(
-                    url,
-                    {"pool_pre_ping": True, **waiting},
-                    heartbeat_interval=BEAT_SECONDS,
-                    grace_period=SILENT_SECONDS,
-                )
-        except DBAPIError:  # also where another machine made the same tables in the same moment
-            if attempt == ATTEMPTS - 1:
-                raise
+    beats = {"heartbeat_interval": BEAT_SECONDS, "grace_period": SILENT_SECONDS}
+    connect = partial(RDBStorage, url, {"pool_pre_ping": True, **waiting}, **beats)
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        for _ in range(ATTEMPTS - 1):
+            with suppress(DBAPIError):
+                return connect()
             time.sleep(1)
-    raise AssertionError
+        return connect()
 
 
 def _of_another_recipe(place: Path | str) -> RecipeError:
