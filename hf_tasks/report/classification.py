@@ -60,7 +60,7 @@ def mistake_section(answers: ClassificationAnswers, book: PictureBook, *, count:
         if shown := book.add(numbers):
             body += Markup("<h3>{}</h3>").format(title) + render("gallery.html", examples=shown)
     count_all = len(answers.losses_N)
-    lead = f"{len(wrong):,} of {count_all:,} pictures are not all right; the worst come first."
+    lead = f"{len(wrong):,} of {count_all:,} pictures are not right; the worst come first."
     if not len(wrong):
         lead = f"All {count_all:,} pictures are right; those that were hardest come first."
     return Section("mistakes", "Mistakes", lead, body)
