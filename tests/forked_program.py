@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -199,7 +200,28 @@ def _captured(arguments: list[str], folder: Path, out: Path, err: Path, environm
     os.environ.update(environment)
     with err.open("wb") as file:
         os.dup2(file.fileno(), 2)
-    _run(arguments, out, threads=1)
+    with _measured():
+        _run(arguments, out, threads=1)
+
+
+@contextmanager
+def _measured() -> Iterator[None]:
+    """Count the lines that run here with those of the tests, where they are counted at all."""
+    if "HF_TASKS_COVERAGE" not in os.environ:
+        yield
+        return
+    import coverage
+
+    package = Path(__file__).parents[1] / "hf_tasks/*"
+    measurement = coverage.Coverage(
+        data_file=os.environ["HF_TASKS_COVERAGE"], data_suffix=True, include=[str(package)]
+    )
+    measurement.start()
+    try:
+        yield
+    finally:
+        measurement.stop()
+        measurement.save()
 
 
 def _program(
