@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
-    from hf_tasks.contract import Task
+    from hf_tasks.contract.task import Task
 
 TASKS = {
     "image-classification": "hf_tasks.tasks.image_classification",

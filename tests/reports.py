@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from transformers import PretrainedConfig
 
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract.answers import ClassificationAnswers
 from hf_tasks.errors import DataError
 from hf_tasks.report.record import RunRecord
 from hf_tasks.tasks.image_classification.measure import describe_answers

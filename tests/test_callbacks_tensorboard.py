@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from hf_tasks.callbacks.tensorboard import open_writer, write_answers, write_embeddings
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract.answers import ClassificationAnswers
 from hf_tasks.metrics.classification import compute_multiclass, compute_multilabel
 
 NAMES = ("rose", "$\\frac$", "<img src=x>", "роза\n2")

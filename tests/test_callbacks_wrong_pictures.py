@@ -7,7 +7,7 @@ from PIL import Image
 
 from hf_tasks.callbacks.predictions import save_table
 from hf_tasks.callbacks.wrong_pictures import save_wrong, select_wrong
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract.answers import ClassificationAnswers
 
 
 def answers_of(labels, probabilities_NC, class_names):

@@ -1,6 +1,6 @@
 """Planted duplicates, each told once."""
 
-from hf_tasks.contract import FoundRow
+from hf_tasks.contract.examination import FoundRow
 from hf_tasks.data.duplicate_findings import find_duplicates
 
 ROWS = [FoundRow("train", number, f"t{number}") for number in range(1, 7)]

@@ -1,6 +1,6 @@
 """Planted faults of labels, each found and told by hand-made findings."""
 
-from hf_tasks.contract import Finding, FoundRow
+from hf_tasks.contract.examination import Finding, FoundRow
 from hf_tasks.data.label_findings import LabelledRows, find_alike, find_label_faults, find_rare
 
 

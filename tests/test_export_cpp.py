@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_tasks.contract import Pictures, PictureSteps
+from hf_tasks.contract.exports import Pictures, PictureSteps
 from hf_tasks.export.torchscript import write_end_to_end_torchscript
 
 PROGRAM = r"""

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from hf_tasks import workflow
-from hf_tasks.contract import Decisions
+from hf_tasks.contract.exports import Decisions
 from hf_tasks.errors import ExportError
 from hf_tasks.export.files import ExportedFile, write_files
 from hf_tasks.export.networks import open_network

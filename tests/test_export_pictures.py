@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from timm.data import create_transform
 
-from hf_tasks.contract import Pictures
+from hf_tasks.contract.exports import Pictures
 from hf_tasks.errors import ExportError
 from hf_tasks.export.end_to_end_onnx import answer_graph, prepare_graph, write_end_to_end
 from hf_tasks.export.end_to_end_torch import Preparation, end_to_end

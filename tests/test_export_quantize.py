@@ -7,7 +7,7 @@ import torch
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType
 
-from hf_tasks.contract import Decisions, ExportPlan
+from hf_tasks.contract.exports import Decisions, ExportPlan
 from hf_tasks.export.quantize import write_int8
 
 pytestmark = pytest.mark.slow

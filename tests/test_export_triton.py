@@ -10,7 +10,7 @@ import pytest
 import torch
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from hf_tasks.contract import ExportPlan
+from hf_tasks.contract.exports import ExportPlan
 from hf_tasks.export.torchscript import write_torchscript
 from hf_tasks.export.triton import why_refused, write_model
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from hf_tasks.contract import FoundRow
+from hf_tasks.contract.examination import FoundRow
 from hf_tasks.data.load import PICTURE
 from hf_tasks.images.findings import find_near_duplicates, find_picture_faults, near_pairs
 from hf_tasks.images.look import PictureFacts, difference_hash, look_at, look_at_all

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from reports import build_answers, build_record
 
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract.answers import ClassificationAnswers
 from hf_tasks.report.captions import caption, confidence, wrong_examples
 from hf_tasks.report.certainty import certainty_section, curve_section
 from hf_tasks.report.classification import class_section, mistake_section

@@ -5,7 +5,7 @@ import pytest
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_rand_score
 
-from hf_tasks.contract import PairAnswers
+from hf_tasks.contract.answers import PairAnswers
 from hf_tasks.report.pairs import cluster_section
 from hf_tasks.tasks.siamese.analytics import analytics_tables
 from hf_tasks.tasks.siamese.model import PairModel

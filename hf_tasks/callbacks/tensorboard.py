@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from hf_tasks.callbacks.names import tracked_name
 from hf_tasks.callbacks.wrong_pictures import load_small, select_wrong
-from hf_tasks.contract import (
+from hf_tasks.contract.answers import (
     Answers,
     ClassificationAnswers,
     LanguageAnswers,

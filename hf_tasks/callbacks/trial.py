@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_tasks.callbacks.checkpoints import checkpoint_folders
-from hf_tasks.contract import Splits
+from hf_tasks.contract.task import Splits
 
 # What the kernel takes as: forget the peak of this process. See proc(5), /proc/PID/clear_refs.
 FORGET_PEAK = "5"

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from hf_tasks.callbacks.names import tracked_name
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract.answers import ClassificationAnswers
 
 LONGEST_SIDE = 512
 # Two of them, a probability and a number have to fit 255 bytes, and a letter may be four of them.

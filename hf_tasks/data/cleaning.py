@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from hf_tasks.contract import SourceRows
+from hf_tasks.contract.examination import SourceRows
 from hf_tasks.data.columns import DEFAULT_PICTURE_COLUMN, ROW_COLUMNS
 from hf_tasks.data.sources import FolderSource, HubSource, TableSource
 from hf_tasks.files import written_aside

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
-from hf_tasks.contract import Finding, FoundRow
+from hf_tasks.contract.examination import Finding, FoundRow
 
 
 def find_duplicates(

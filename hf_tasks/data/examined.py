@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import datasets
 import numpy as np
 
-from hf_tasks.contract import Finding, FoundRow, SourceRows
+from hf_tasks.contract.examination import Finding, FoundRow, SourceRows
 from hf_tasks.data.cleaning import picture_rows, sample_by_class
 from hf_tasks.data.label_findings import LabelledRows, Labels, find_label_faults
 from hf_tasks.data.sources import Source

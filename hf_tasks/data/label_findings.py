@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hf_tasks.contract import Finding, FoundRow, Severity
+from hf_tasks.contract.examination import Finding, FoundRow, Severity
 from hf_tasks.data.labels import UNSEEN, bare_name
 
 FEW_ROWS = 5

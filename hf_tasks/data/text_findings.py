@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from hf_tasks.contract import Finding, FoundRow, Severity
+from hf_tasks.contract.examination import Finding, FoundRow, Severity
 from hf_tasks.data.texts import shown_text
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

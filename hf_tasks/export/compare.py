@@ -10,7 +10,7 @@ from itertools import groupby
 
 import numpy as np
 
-from hf_tasks.contract import Arrays, Decisions, ExportPlan, Network
+from hf_tasks.contract.exports import Arrays, Decisions, ExportPlan, Network
 from hf_tasks.export.network import TorchNetwork
 
 

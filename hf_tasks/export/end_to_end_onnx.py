@@ -13,7 +13,7 @@ import onnx.compose
 import onnx.parser
 from onnx.external_data_helper import load_external_data_for_model
 
-from hf_tasks.contract import Pictures, PictureSteps
+from hf_tasks.contract.exports import Pictures, PictureSteps
 from hf_tasks.errors import ExportError
 from hf_tasks.export.onnx import has_weights_beside, save_weights_beside
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hf_tasks.contract import Pictures, PictureSteps
+from hf_tasks.contract.exports import Pictures, PictureSteps
 from hf_tasks.errors import ExportError
 
 ANTIALIASED = ("bilinear", "bicubic")

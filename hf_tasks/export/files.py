@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_tasks.contract import ExportPlan
+from hf_tasks.contract.exports import ExportPlan
 from hf_tasks.errors import ExportError, UserError
 from hf_tasks.export.networks import PLAIN_FILES
 

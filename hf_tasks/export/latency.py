@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_tasks.contract import Arrays, Network
+from hf_tasks.contract.exports import Arrays, Network
 
 BATCH_SIZES = (1, 32)
 FEWEST, MOST = 5, 50

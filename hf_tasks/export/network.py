@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hf_tasks.contract import Arrays, ExportPlan, NetworkWithPast
+from hf_tasks.contract.exports import Arrays, ExportPlan, NetworkWithPast
 
 
 class OutputOnly(nn.Module):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from hf_tasks.contract import Network
+from hf_tasks.contract.exports import Network
 from hf_tasks.errors import ExportError
 from hf_tasks.export.parity import PARITY, read_records, sha256_of
 

@@ -12,7 +12,7 @@ from onnx.external_data_helper import uses_external_data
 from torch.export import Dim
 from torch.onnx.errors import OnnxExporterError
 
-from hf_tasks.contract import ExportPlan
+from hf_tasks.contract.exports import ExportPlan
 from hf_tasks.errors import ExportError
 from hf_tasks.export.network import exported_module, free_axes
 

@@ -13,7 +13,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     RuntimeException,
 )
 
-from hf_tasks.contract import Arrays
+from hf_tasks.contract.exports import Arrays
 from hf_tasks.errors import ExportError
 
 # onnxruntime's errors have no common base below Exception.

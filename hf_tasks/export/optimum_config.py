@@ -8,7 +8,7 @@ from optimum.exporters.tasks import TasksManager
 from optimum.utils import NormalizedConfig
 from torch import Tensor
 
-from hf_tasks.contract import ExportPlan
+from hf_tasks.contract.exports import ExportPlan
 
 
 class PlanOnnxConfig(OnnxConfig):

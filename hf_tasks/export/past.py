@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from hf_tasks.contract import Arrays
+from hf_tasks.contract.exports import Arrays
 from hf_tasks.errors import ExportError
 from hf_tasks.export.onnx_network import BROKEN, OnnxNetwork
 

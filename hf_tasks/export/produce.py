@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from hf_tasks.contract import ExportPlan
+from hf_tasks.contract.exports import ExportPlan
 from hf_tasks.errors import ExportError
 from hf_tasks.export.choose import Budget, choose_format
 from hf_tasks.export.compare import choose_rows

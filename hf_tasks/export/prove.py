@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hf_tasks.contract import Arrays, ExportPlan, Network, NetworkWithPast
+from hf_tasks.contract.exports import Arrays, ExportPlan, Network, NetworkWithPast
 from hf_tasks.errors import ExportError
 from hf_tasks.export.compare import Comparison, compare_end_to_end, compare_networks, picture_batches
 from hf_tasks.export.files import ExportedFile

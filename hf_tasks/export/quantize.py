@@ -17,7 +17,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-from hf_tasks.contract import Arrays, ExportPlan
+from hf_tasks.contract.exports import Arrays, ExportPlan
 from hf_tasks.export.onnx import has_weights_beside, save_weights_beside
 
 CALIBRATION_EXAMPLES = 256

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
-from hf_tasks.contract import Arrays, ExportPlan
+from hf_tasks.contract.exports import Arrays, ExportPlan
 from hf_tasks.errors import ExportError
 from hf_tasks.export.network import OutputOnly, exported_module
 

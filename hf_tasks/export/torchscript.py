@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hf_tasks.contract import Arrays, ExportPlan, Pictures
+from hf_tasks.contract.exports import Arrays, ExportPlan, Pictures
 from hf_tasks.errors import ExportError
 from hf_tasks.export.end_to_end_torch import end_to_end
 from hf_tasks.export.network import exported_module

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hf_tasks.contract import ExportPlan
+from hf_tasks.contract.exports import ExportPlan
 from hf_tasks.export.parity import parts_of
 from hf_tasks.export.torchscript import TorchScriptNetwork
 

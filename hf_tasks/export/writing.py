@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_tasks.contract import Decisions, ExportPlan, Network
+from hf_tasks.contract.exports import Decisions, ExportPlan, Network
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 from torch.utils.data import DataLoader, Dataset
 
-from hf_tasks.contract import Packed, ProgressBar
+from hf_tasks.contract.task import Packed, ProgressBar
 from hf_tasks.errors import DataError
 from hf_tasks.images.packs import (
     AGAIN,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hf_tasks.contract import ProgressBar
+from hf_tasks.contract.task import ProgressBar
 from hf_tasks.images.cache import IMAGE_COLUMN, PackedPictures, pack_pictures, picture_keys
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.images.transform import TrainTransform, ValidationTransform

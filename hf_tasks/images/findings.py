@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_tasks.contract import Finding, FoundRow, Severity
+from hf_tasks.contract.examination import Finding, FoundRow, Severity
 from hf_tasks.images.look import PictureFacts
 
 SUFFIXES = {

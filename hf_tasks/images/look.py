@@ -12,7 +12,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from hf_tasks.contract import ProgressBar
+from hf_tasks.contract.task import ProgressBar
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import load_small
 

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from transformers import TimmWrapperImageProcessor
 
-from hf_tasks.contract import Packed, ProgressBar, Splits
+from hf_tasks.contract.task import Packed, ProgressBar, Splits
 from hf_tasks.images.cache import pack_pictures
 from hf_tasks.images.transform import ValidationTransform, build_train_transform
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from hf_tasks.contract import PictureSteps
+from hf_tasks.contract.exports import PictureSteps
 
 
 def picture_steps(data_config: Mapping[str, Any]) -> PictureSteps:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract.answers import ClassificationAnswers
 
 MOST_CHIPS = 12
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract.answers import ClassificationAnswers
 from hf_tasks.report.captions import confidence, wrong_examples
 from hf_tasks.report.charts import Bar, Chart, Line, Mark, draw_chart
 from hf_tasks.report.page import Section, Tile, figure, percent, render

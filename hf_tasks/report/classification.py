@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract.answers import ClassificationAnswers
 from hf_tasks.report import certainty, record
 from hf_tasks.report.captions import caption, confidence, wrong_examples
 from hf_tasks.report.confusion import MOST_CLASSES, draw_label_outcomes, draw_matrix, draw_mix_ups

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from hf_tasks.contract import Comparison, FigureDifference
+from hf_tasks.contract.answers import Comparison, FigureDifference
 from hf_tasks.errors import DataError
 from hf_tasks.report.captions import Caption, Chip
 from hf_tasks.report.names import described

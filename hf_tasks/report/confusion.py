@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract.answers import ClassificationAnswers
 from hf_tasks.report.captions import confidence
 from hf_tasks.report.page import percent, render
 from hf_tasks.report.pictures import PictureBook

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from hf_tasks.contract import LanguageAnswers
+from hf_tasks.contract.answers import LanguageAnswers
 from hf_tasks.report import record
 from hf_tasks.report.charts import Bar, Chart, draw_chart
 from hf_tasks.report.page import Page, Section, Verdict, figure, percent, render

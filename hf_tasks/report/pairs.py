@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from hf_tasks.contract import PairAnswers
+from hf_tasks.contract.answers import PairAnswers
 from hf_tasks.report import record
 from hf_tasks.report.certainty import precision_chart
 from hf_tasks.report.charts import Bar, Chart, Mark, draw_chart

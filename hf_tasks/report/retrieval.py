@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from hf_tasks.contract import RetrievalAnswers
+from hf_tasks.contract.answers import RetrievalAnswers
 from hf_tasks.report import record
 from hf_tasks.report.captions import Caption, Chip
 from hf_tasks.report.charts import Bar, Chart, Mark, draw_chart

@@ -5,7 +5,7 @@ Legend of axes: N examples, C classes.
 
 import numpy as np
 
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract.answers import ClassificationAnswers
 
 HIGH_LOSS = 0.95
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract.answers import ClassificationAnswers
 from hf_tasks.report.captions import confidence, wrong_examples
 from hf_tasks.report.page import Note, Verdict, percent
 from hf_tasks.report.record import RunRecord

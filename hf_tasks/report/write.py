@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_tasks.contract import ClassificationAnswers, LanguageAnswers, PairAnswers, RetrievalAnswers
+from hf_tasks.contract.answers import ClassificationAnswers, LanguageAnswers, PairAnswers, RetrievalAnswers
 from hf_tasks.report import record
 from hf_tasks.report.classification import classification_page
 from hf_tasks.report.language import language_page

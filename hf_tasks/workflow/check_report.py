@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from hf_tasks.contract import Finding
+from hf_tasks.contract.examination import Finding
 from hf_tasks.workflow.checking import CheckReport
 from hf_tasks.workflow.needs import shown_bytes, shown_seconds
 

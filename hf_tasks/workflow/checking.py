@@ -13,7 +13,8 @@ from rich.console import Console
 from transformers import TrainingArguments
 
 from hf_tasks.callbacks.trial import Trial
-from hf_tasks.contract import Examination, Finding, Task
+from hf_tasks.contract.examination import Examination, Finding
+from hf_tasks.contract.task import Task
 from hf_tasks.data.cleaning import places_without, write_rows
 from hf_tasks.errors import RecipeError, UserError
 from hf_tasks.recipe import Recipe, load_recipe

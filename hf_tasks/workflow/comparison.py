@@ -10,7 +10,8 @@ from PIL import Image
 from rich.console import Console
 
 from hf_tasks.artifacts import Artifacts
-from hf_tasks.contract import ExampleColumns, Task
+from hf_tasks.contract.answers import ExampleColumns
+from hf_tasks.contract.task import Task
 from hf_tasks.errors import DataError, UserError
 from hf_tasks.recipe import Recipe, load_recipe
 from hf_tasks.recipe.document import parse_document, show_path, show_value

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hf_tasks.artifacts import Artifacts
-from hf_tasks.contract import Predictions
+from hf_tasks.contract.answers import Predictions
 from hf_tasks.data.sources import FolderSource, Source
 from hf_tasks.errors import UserError
 from hf_tasks.recipe import Recipe, load_recipe

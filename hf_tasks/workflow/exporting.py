@@ -9,7 +9,8 @@ from rich.console import Console
 
 from hf_tasks.artifacts import Artifacts
 from hf_tasks.callbacks.checkpoints import checkpoint_folders, last_complete_checkpoint
-from hf_tasks.contract import ExportPlan, Task
+from hf_tasks.contract.exports import ExportPlan
+from hf_tasks.contract.task import Task
 from hf_tasks.errors import ExportError, UserError
 from hf_tasks.export.choose import Budget
 from hf_tasks.export.files import require_formats

@@ -4,7 +4,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from hf_tasks.contract import Splits
+from hf_tasks.contract.task import Splits
 from hf_tasks.errors import RecipeError
 from hf_tasks.recipe import Recipe
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hf_tasks.artifacts import Artifacts
-from hf_tasks.contract import Indexing
+from hf_tasks.contract.task import Indexing
 from hf_tasks.errors import UserError
 from hf_tasks.metrics.approximate import ApproximateSearch, Neighbours
 from hf_tasks.metrics.cosines import unit_rows

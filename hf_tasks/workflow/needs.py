@@ -12,7 +12,7 @@ from huggingface_hub import get_token
 from transformers import TrainingArguments
 
 from hf_tasks.callbacks.trial import Trial, memory_bytes
-from hf_tasks.contract import Finding
+from hf_tasks.contract.examination import Finding
 from hf_tasks.hub.connection import why_unreachable
 from hf_tasks.recipe import Recipe
 from hf_tasks.workflow.tracking import tracking_uri

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from torch import nn
 
 from hf_tasks.artifacts import Artifacts
-from hf_tasks.contract import Network, Task
+from hf_tasks.contract.exports import Network
+from hf_tasks.contract.task import Task
 from hf_tasks.data.inspect import slow_progress
 from hf_tasks.errors import UserError
 from hf_tasks.export.networks import open_export

@@ -19,7 +19,8 @@ from hf_tasks.callbacks.predictions import save_table
 from hf_tasks.callbacks.progress import ShowProgress
 from hf_tasks.callbacks.pruning import Prune
 from hf_tasks.callbacks.stopping import StopEarly
-from hf_tasks.contract import Predictions, Task
+from hf_tasks.contract.answers import Predictions
+from hf_tasks.contract.task import Task
 from hf_tasks.errors import UserError
 from hf_tasks.recipe import Recipe
 from hf_tasks.recipe.arguments import build_arguments

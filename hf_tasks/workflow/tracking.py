@@ -22,7 +22,8 @@ from hf_tasks.callbacks.journal import TrackingFiles
 from hf_tasks.callbacks.mlflow import MLflowTracker, class_metrics, flatten
 from hf_tasks.callbacks.mlflow_process import SenderProcess
 from hf_tasks.callbacks.wrong_pictures import save_wrong
-from hf_tasks.contract import ClassificationAnswers, Predictions, Task
+from hf_tasks.contract.answers import ClassificationAnswers, Predictions
+from hf_tasks.contract.task import Task
 from hf_tasks.errors import UserError
 from hf_tasks.recipe import Recipe, load_recipe
 

@@ -37,7 +37,7 @@ from hf_tasks.callbacks.pruning import compute_sparsity
 from hf_tasks.callbacks.schedule import RequireRoomForSchedule
 from hf_tasks.callbacks.stopping import training_has_ended
 from hf_tasks.callbacks.trial import Trial, WatchTrial
-from hf_tasks.contract import Splits, Task
+from hf_tasks.contract.task import Splits, Task
 from hf_tasks.errors import Interrupted, UserError
 from hf_tasks.files import replace_folder, write_text, written_aside
 from hf_tasks.recipe import Recipe

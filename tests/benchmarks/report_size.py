@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from transformers import PretrainedConfig
 
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract.answers import ClassificationAnswers
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.report.record import RunRecord
 from hf_tasks.report.write import write_report

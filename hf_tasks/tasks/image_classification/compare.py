@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from hf_tasks.contract import Comparison, FigureDifference
+from hf_tasks.contract.answers import Comparison, FigureDifference
 from hf_tasks.data.labels import sort_class_names
 from hf_tasks.data.load import load_rows
 from hf_tasks.errors import DataError

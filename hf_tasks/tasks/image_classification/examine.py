@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import datasets
 
-from hf_tasks.contract import Examination, Finding, FoundRow
+from hf_tasks.contract.examination import Examination, Finding, FoundRow
 from hf_tasks.data.duplicate_findings import find_duplicates
 from hf_tasks.data.examined import ExaminedPictures
 from hf_tasks.data.inspect import slow_progress

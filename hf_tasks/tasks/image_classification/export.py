@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import TimmWrapperForImageClassification, TimmWrapperImageProcessor
 
-from hf_tasks.contract import Arrays, Decisions, ExportPlan, Pictures, PictureSteps
+from hf_tasks.contract.exports import Arrays, Decisions, ExportPlan, Pictures, PictureSteps
 from hf_tasks.errors import ExportError
 from hf_tasks.files import write_text
 from hf_tasks.images.dataset import IMAGE_COLUMN

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from transformers import PretrainedConfig
 
-from hf_tasks.contract import ClassificationAnswers
+from hf_tasks.contract.answers import ClassificationAnswers
 from hf_tasks.metrics.bootstrap import interval_ends
 from hf_tasks.metrics.calibration import f1_thresholds
 from hf_tasks.metrics.classification import compute_multiclass, compute_multilabel

@@ -17,7 +17,7 @@ from transformers import (
     TimmWrapperImageProcessor,
 )
 
-from hf_tasks.contract import Arrays, Network
+from hf_tasks.contract.exports import Arrays, Network
 from hf_tasks.images.reading import answered_files
 from hf_tasks.images.transform import ValidationTransform
 

@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 from transformers import TimmWrapperForImageClassification, TrainingArguments
 
-from hf_tasks.contract import ClassificationAnswers, Predictions, Task
+from hf_tasks.contract.answers import ClassificationAnswers, Predictions
+from hf_tasks.contract.task import Task
 from hf_tasks.data.folders import PICTURE_SUFFIXES
 from hf_tasks.data.inspect import slow_progress
 from hf_tasks.data.sources import Source

@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.trainer_utils import EvalLoopOutput
 
-from hf_tasks.contract import ProgressBar
+from hf_tasks.contract.task import ProgressBar
 from hf_tasks.data.order import EpochKeys, FollowEpoch, every_row
 from hf_tasks.errors import UserError
 from hf_tasks.images.batches import RequireLearnableBatches

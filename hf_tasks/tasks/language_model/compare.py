@@ -6,7 +6,7 @@ Axes: N blocks.
 import numpy as np
 import pyarrow as pa
 
-from hf_tasks.contract import Comparison, FigureDifference
+from hf_tasks.contract.answers import Comparison, FigureDifference
 from hf_tasks.errors import DataError
 from hf_tasks.metrics.bootstrap import mean_figures, paired_bootstrap
 

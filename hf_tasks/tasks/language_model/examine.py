@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import datasets
 
-from hf_tasks.contract import Examination, Finding, FoundRow, SourceRows
+from hf_tasks.contract.examination import Examination, Finding, FoundRow, SourceRows
 from hf_tasks.data.cleaning import sample_by_class
 from hf_tasks.data.documents import read_text_file
 from hf_tasks.data.duplicate_findings import find_duplicates, shared_places

@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.utils import is_peft_available
 
-from hf_tasks.contract import Arrays, Decisions, ExportPlan
+from hf_tasks.contract.exports import Arrays, Decisions, ExportPlan
 from hf_tasks.metrics.language import compute_language
 from hf_tasks.tasks.language_model.blocks import NO_LABEL, CausalBlocks, MaskedBlocks, pack
 from hf_tasks.tasks.language_model.data import DocumentSplits

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from hf_tasks.contract import Decisions, Network, NetworkWithPast
+from hf_tasks.contract.exports import Decisions, Network, NetworkWithPast
 from hf_tasks.data.documents import load_documents
 from hf_tasks.data.sources import TextFile
 from hf_tasks.errors import ModelError

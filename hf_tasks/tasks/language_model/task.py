@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 from transformers import TrainingArguments
 
-from hf_tasks.contract import ExampleColumns, LanguageAnswers, Predictions, Task
+from hf_tasks.contract.answers import ExampleColumns, LanguageAnswers, Predictions
+from hf_tasks.contract.task import Task
 from hf_tasks.data.documents import load_documents
 from hf_tasks.data.portions import pieces_of
 from hf_tasks.data.sources import HubSource, TableSource, TextFile, TextTable

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from hf_tasks.contract import Comparison, FigureDifference
+from hf_tasks.contract.answers import Comparison, FigureDifference
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.metrics.bootstrap import CountedFigures, joined, mean_figures, paired_bootstrap

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 
-from hf_tasks.contract import Examination, Finding
+from hf_tasks.contract.examination import Examination, Finding
 from hf_tasks.data.duplicate_findings import find_duplicates
 from hf_tasks.data.examined import ExaminedPictures
 from hf_tasks.data.inspect import slow_progress

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TimmWrapperImageProcessor
 
-from hf_tasks.contract import Arrays, Decisions, ExportPlan, Pictures, PictureSteps
+from hf_tasks.contract.exports import Arrays, Decisions, ExportPlan, Pictures, PictureSteps
 from hf_tasks.errors import ExportError
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.images.steps import picture_steps

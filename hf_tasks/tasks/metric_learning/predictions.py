@@ -9,7 +9,8 @@ import pyarrow as pa
 import torch
 from transformers import TimmWrapperImageProcessor
 
-from hf_tasks.contract import Arrays, Network, Predictions, RetrievalAnswers
+from hf_tasks.contract.answers import Predictions, RetrievalAnswers
+from hf_tasks.contract.exports import Arrays, Network
 from hf_tasks.images.decode import load_rgb
 from hf_tasks.images.reading import answered_files
 from hf_tasks.images.transform import ValidationTransform

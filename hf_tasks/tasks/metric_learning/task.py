@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from transformers import TrainingArguments
 
-from hf_tasks.contract import ExampleColumns, Indexing, Predictions, Task
+from hf_tasks.contract.answers import ExampleColumns, Predictions
+from hf_tasks.contract.task import Indexing, Task
 from hf_tasks.data.folders import PICTURE_SUFFIXES
 from hf_tasks.data.inspect import slow_progress
 from hf_tasks.errors import RecipeError

@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from hf_tasks.contract import ProgressBar
+from hf_tasks.contract.task import ProgressBar
 from hf_tasks.data.order import EpochKeys, FollowEpoch, every_row
 from hf_tasks.errors import UserError
 from hf_tasks.images.dataset import TrainingPictures, ValidationPictures, packed_pictures

@@ -6,7 +6,7 @@ Axes: N pairs.
 import numpy as np
 import pyarrow as pa
 
-from hf_tasks.contract import Comparison, FigureDifference
+from hf_tasks.contract.answers import Comparison, FigureDifference
 from hf_tasks.errors import DataError
 from hf_tasks.metrics.bootstrap import CountedFigures, joined, paired_bootstrap, ranking_figures
 from hf_tasks.metrics.pair_intervals import decided_pair_figures

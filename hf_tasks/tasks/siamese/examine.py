@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import datasets
 
-from hf_tasks.contract import Examination, Finding, FoundRow, SourceRows
+from hf_tasks.contract.examination import Examination, Finding, FoundRow, SourceRows
 from hf_tasks.data.cleaning import sample_by_class
 from hf_tasks.data.duplicate_findings import find_duplicates, shared_places
 from hf_tasks.data.sources import HubSource, TextTable

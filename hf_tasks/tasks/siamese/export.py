@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PretrainedConfig
 
-from hf_tasks.contract import Arrays, Decisions, ExportPlan
+from hf_tasks.contract.exports import Arrays, Decisions, ExportPlan
 from hf_tasks.metrics.pairs import compute_labelled_pairs, compute_scored_pairs
 from hf_tasks.tasks.siamese.data import PairSplits, labels_of, texts_of
 from hf_tasks.tasks.siamese.head import DifferenceHead

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_tasks.contract import Network
+from hf_tasks.contract.exports import Network
 from hf_tasks.data.sources import TextTable
 from hf_tasks.data.texts import load_columns
 from hf_tasks.tasks.siamese.export import text_inputs

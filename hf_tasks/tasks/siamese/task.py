@@ -9,7 +9,8 @@ import pyarrow as pa
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 
-from hf_tasks.contract import ExampleColumns, Indexing, PairAnswers, Predictions, Task
+from hf_tasks.contract.answers import ExampleColumns, PairAnswers, Predictions
+from hf_tasks.contract.task import Indexing, Task
 from hf_tasks.data.sources import HubSource, TableSource, TextTable
 from hf_tasks.metrics.bootstrap import interval_ends
 from hf_tasks.tasks.siamese.adapters import add_adapters
