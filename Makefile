@@ -17,8 +17,9 @@ demo: $(VENV)/.demo
 	@echo "  $(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -n 3 --cov=hf_tasks --cov-report=
-	@echo "lines of hf_tasks that the tests run: $$($(BIN)/coverage report --format=total) %"
+	$(BIN)/python -m slipcover --source hf_tasks --json --out .coverage.json -m pytest -n 3
+	@$(BIN)/python -c "import json; print('lines of hf_tasks that the tests run:', \
+		round(json.load(open('.coverage.json'))['summary']['percent_covered'], 1), '%')"
 
 # The newest transformers and sentence-transformers, which the onnx extra does not allow.
 test-latest: .venv-latest/.latest

@@ -25,12 +25,6 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_configure(config):
-    """Where lines are counted, those that a forked program runs are counted too."""
-    if config.getoption("cov_source", None):
-        os.environ["HF_TASKS_COVERAGE"] = str(config.rootpath / ".coverage")
-
-
 def pytest_collection_modifyitems(items):
     """Files with slow tests come first, so that at the end no process waits long for another one."""
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}

@@ -11,13 +11,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["warm_program"])
+FORKED.set_forkserver_preload(["counted_lines", "warm_program"])
 # The server does not take over sys.path.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -200,28 +199,7 @@ def _captured(arguments: list[str], folder: Path, out: Path, err: Path, environm
     os.environ.update(environment)
     with err.open("wb") as file:
         os.dup2(file.fileno(), 2)
-    with _measured():
-        _run(arguments, out, threads=1)
-
-
-@contextmanager
-def _measured() -> Iterator[None]:
-    """Count the lines that run here with those of the tests, where they are counted at all."""
-    if "HF_TASKS_COVERAGE" not in os.environ:
-        yield
-        return
-    import coverage
-
-    package = Path(__file__).parents[1] / "hf_tasks/*"
-    measurement = coverage.Coverage(
-        data_file=os.environ["HF_TASKS_COVERAGE"], data_suffix=True, include=[str(package)]
-    )
-    measurement.start()
-    try:
-        yield
-    finally:
-        measurement.stop()
-        measurement.save()
+    _run(arguments, out, threads=1)
 
 
 def _program(
@@ -250,4 +228,10 @@ def _run(arguments: list[str], out: Path, *, threads: int, prepare: Callable[[],
     if prepare is not None:
         prepare()
     sys.argv = ["hf-tasks", *arguments]
-    main()
+    try:
+        main()
+    finally:
+        if prepare is None:  # else the disk may be full
+            import counted_lines  # of the server that this process was forked from
+
+            counted_lines.write_counts()
