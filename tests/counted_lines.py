@@ -1,4 +1,4 @@
-"""Counts the lines that forked programs run with those of the tests, where `python -m slipcover` counts these.
+"""Counts the lines that forked programs run with those of the tests, where `python -m slipcover` counts.
 
 The server of `forked_program` imports it before anything of hf_tasks, so that what it forks is counted.
 """

@@ -130,6 +130,19 @@ def signal_at_step(step: int, number: int, *, rank: int | None = None) -> None:
     DEFAULT_CALLBACKS.append(SignalAtStep)
 
 
+def first_alone_writes_below(folder: Path) -> None:
+    """Where this process is not the first of its group, opening a file below a folder for writing fails."""
+
+    def refuse(event: str, arguments: tuple) -> None:
+        if event == "open" and isinstance(arguments[0], (str, bytes)):
+            path, flags = Path(os.fsdecode(arguments[0])), arguments[2]
+            if folder in path.parents and flags & (os.O_WRONLY | os.O_RDWR):
+                raise PermissionError(f"not the first process, and writes {path}")
+
+    if os.environ["RANK"] != "0":
+        sys.addaudithook(refuse)
+
+
 def fill_disk_at_step(step: int) -> None:
     """From a training step on no file of this process may pass 30 kB: a checkpoint breaks off inside."""
     import resource

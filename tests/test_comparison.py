@@ -156,9 +156,10 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_program_compares_real_runs_with_their_pictures(digits, digits_run):
-    other = digits_run.with_name("other")
-    shutil.copytree(digits_run, other, ignore=shutil.ignore_patterns("checkpoints"))
+def test_the_program_compares_real_runs_with_their_pictures(digits, digits_run, tmp_path):
+    run, other = tmp_path / "run", tmp_path / "other"
+    for copy in (run, other):
+        shutil.copytree(digits_run, copy, ignore=shutil.ignore_patterns("checkpoints"))
     with (other / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     wrong = np.flatnonzero([row["predicted"] == row["true"] for row in rows])[:2]
@@ -169,13 +170,11 @@ def test_the_program_compares_real_runs_with_their_pictures(digits, digits_run):
         writer.writeheader()
         writer.writerows(rows)
 
-    done = run_program("compare", other, digits_run, folder=digits)
+    done = run_program("compare", other, run, folder=digits)
 
     assert done.returncode == 0, done.stderr
     assert "fixed: 2" in done.stdout
-    page = (digits_run / "compared_with_other.html").read_text(encoding="utf-8")
-    (digits_run / "compared_with_other.html").unlink()
-    shutil.rmtree(other)
+    page = (run / "compared_with_other.html").read_text(encoding="utf-8")
     assert page.count("data:image/webp") == 2
 
 

@@ -12,6 +12,7 @@ import yaml
 from forked_program import (
     end_code,
     fill_disk_at_step,
+    first_alone_writes_below,
     kill_after_training,
     kill_at_step,
     kill_in_checkpoint,
@@ -378,7 +379,8 @@ def test_two_processes_train_as_one_with_the_same_global_batch(folder):
     for processes, name in names.items():
         batch = f"training.per_device_train_batch_size={8 // processes}"
         arguments = train_arguments(folder, name, *common, *steps, batch)
-        run_group(arguments, folder / f"{name}.log", processes=processes)
+        alone = partial(first_alone_writes_below, folder / name)
+        run_group(arguments, folder / f"{name}.log", processes=processes, prepare=alone)
 
     losses = {
         name: [entry["eval_loss"] for entry in history_of(folder / name) if "eval_loss" in entry]

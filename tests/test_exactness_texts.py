@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from forked_program import end_code, kill_at_step, run_group, run_to_end, start
+from forked_program import end_code, first_alone_writes_below, kill_at_step, run_group, run_to_end, start
 from safetensors.numpy import load_file
 
 pytestmark = pytest.mark.slow
@@ -108,7 +108,8 @@ def test_two_processes_killed_and_resumed_train_and_measure_as_one_does(home, wh
 
     fault = partial(kill_at_step, 3)
     run_group(arguments, home / "log", processes=2, prepare=fault, code=-signal.SIGKILL)
-    run_group([*arguments, "--resume"], home / "log", processes=2)
+    alone = partial(first_alone_writes_below, two)
+    run_group([*arguments, "--resume"], home / "log", processes=2, prepare=alone)
 
     weights, wanted = _weights(two), _weights(whole)
     assert weights.keys() == wanted.keys()

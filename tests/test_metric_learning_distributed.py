@@ -42,7 +42,7 @@ training:
 
 
 def train(recipe_path: Path, loss: str) -> dict:
-    """Figures before training, the loss of each step, and a hash of the loss weights of each process."""
+    """Figures before training, the loss of each step, of each process a hash of its loss weights."""
     memory = ", memory: 24" if loss == "supervised-contrastive" else ""
     recipe = load_recipe(recipe_path, [f"loss={{name: {loss}{memory}}}", "training.max_steps=3"])
     task = load_task(recipe.task)
@@ -58,6 +58,8 @@ def train(recipe_path: Path, loss: str) -> dict:
     trainer = task.build_trainer(recipe.settings, model, splits, arguments, False)
     before = {name: value.clone() for name, value in trainer.model.loss.state_dict().items()}
     trainer.train()
+    saved = Path(recipe.output) / f"{loss}-{trainer.args.process_index}"
+    trainer.save_model(str(saved))
     after = trainer.model.loss.state_dict()
     digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in after.values())).hexdigest()
     return {
@@ -65,6 +67,7 @@ def train(recipe_path: Path, loss: str) -> dict:
         "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         "moved": any(not torch.equal(before[name], after[name]) for name in after),
         "digests": gather_object([digest]),
+        "has_saved": gather_object([saved.exists()]),
     }
 
 
@@ -117,3 +120,8 @@ def test_loss_weights_do_not_drift_between_processes(found, loss):
     assert len(digests) == 2
     assert len(set(digests)) == 1
     assert found[1][loss]["moved"]
+
+
+@pytest.mark.slow
+def test_the_first_process_alone_saves(found):
+    assert found[1]["arcface"]["has_saved"] == [True, False]

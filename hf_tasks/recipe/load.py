@@ -109,11 +109,15 @@ def recipe_schema(task: str) -> dict[str, Any]:
     """
     if task not in TASKS:
         raise RecipeError([f"task: {unknown_name(task, list(TASKS))}"])
-    schema = _recipe_model(task).model_json_schema()
+    schema = _schema(task)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": f"Recipe: {task}"}
 
 
 @cache
+def _schema(task: str) -> Mapping[str, Any]:
+    return _recipe_model(task).model_json_schema()
+
+
 def _recipe_model(task: str) -> type[BaseModel]:
     fields: dict[str, Any] = {
         "task": (Literal[task], Field(description="What is trained.")),

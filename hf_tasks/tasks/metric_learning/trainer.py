@@ -143,6 +143,8 @@ class MetricLearningTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """Write the network as transformers saves it, which AutoModel loads, and the loss beside it."""
+        if not self.args.should_save:  # transformers 5 asks every process
+            return
         folder = Path(output_dir or self.args.output_dir)
         state = self.model.state_dict() if state_dict is None else state_dict
         self.embedder.save_pretrained(folder, state_dict=_below(state, "embedder."))

@@ -174,6 +174,8 @@ class SiameseTrainer(SentenceTransformerTrainer):
         super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not self.args.should_save:  # transformers 5 asks every process
+            return
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         save_pair_model(self.pair_model, folder)
