@@ -10,6 +10,7 @@ from conftest import run_program
 from rich.console import Console
 
 from hf_tasks.errors import DataError, UserError
+from hf_tasks.report.comparison import RunPair, write_comparison
 from hf_tasks.tasks.image_classification.compare import compare_tables
 from hf_tasks.tasks.language_model.compare import compare_tables as compare_blocks
 from hf_tasks.tasks.metric_learning.compare import compare_tables as compare_queries
@@ -194,8 +195,8 @@ def test_pairs_are_compared_by_their_labels():
 
 
 def test_blocks_of_text_are_compared_by_the_loss_of_each_token():
-    first = pa.table({"tokens": [10, 30], "loss": [2.0, 1.0]})
-    second = pa.table({"tokens": [10, 30], "loss": [1.0, 1.4]})
+    first = pa.table({"document": [0, 1], "tokens": [10, 30], "loss": [2.0, 1.0]})
+    second = pa.table({"document": [0, 1], "tokens": [10, 30], "loss": [1.0, 1.4]})
 
     found = compare_blocks(first, second)
 
@@ -205,7 +206,37 @@ def test_blocks_of_text_are_compared_by_the_loss_of_each_token():
     assert (found.was_right_N & ~found.is_right_N).tolist() == [False, True]
     assert found.gain_N.tolist() == pytest.approx([1.0, -0.4])
     with pytest.raises(DataError, match="other tokens of the same text"):
-        compare_blocks(first, pa.table({"tokens": [10, 29], "loss": [1.0, 1.0]}))
+        compare_blocks(first, pa.table({"document": [0, 1], "tokens": [10, 29], "loss": [1.0, 1.0]}))
+
+
+def test_the_interval_of_a_difference_of_losses_is_over_documents():
+    generator = np.random.default_rng(0)
+    documents, tokens = np.repeat(np.arange(6), 5), generator.integers(5, 16, 30)
+    losses = generator.normal(2, 0.3, (2, 30))
+    tables = [pa.table({"document": documents, "tokens": tokens, "loss": column}) for column in losses]
+
+    found = compare_blocks(*tables).figures["loss"]
+
+    generator, drawn = np.random.default_rng(0), []
+    for _ in range(1000):
+        chosen = generator.integers(0, 6, 6, dtype=np.int32)
+        rows = np.concatenate([np.flatnonzero(documents == document) for document in chosen])
+        drawn.append(np.average(losses[1][rows] - losses[0][rows], weights=tokens[rows]))
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=1e-9)
+
+
+def test_one_document_does_not_tell_chance_from_progress(tmp_path):
+    tables = [pa.table({"document": [0, 0], "tokens": [9, 9], "loss": [loss, 1.0]}) for loss in (2.0, 1.0)]
+    comparison = compare_blocks(*tables)
+    texts = {"text": ["a", "b"]}
+    said = ["2", "1"], ["1", "1"]
+    pair = RunPair("one", "two", "language-model", [], comparison, texts, None, *said, are_pictures=False)
+
+    write_comparison(tmp_path / "page.html", pair, None)
+
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Too few examples to tell" in page
+    assert page.count(">unknown<") == 2
 
 
 def test_queries_are_right_when_accepted_with_their_class_or_refused_as_unknown():

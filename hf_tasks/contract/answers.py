@@ -108,7 +108,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class FigureDifference:
-    """A figure of two models on the same examples, with the 95 % interval of second less first."""
+    """A figure of two models on the same examples, with the 95 % interval of second less first.
+
+    The ends are NaN where the examples are too few to tell.
+    """
 
     first: float
     second: float

@@ -1,6 +1,7 @@
 """95 % intervals of the figures of a search, over its queries; the gallery stays as it is.
 
-Q queries.
+They are for other queries of the same classes: queries of one class are alike, so with other classes the
+figures would differ by more. Q queries.
 """
 
 import numpy as np

@@ -77,7 +77,7 @@ def print_comparison(pair: RunPair, console: Console) -> None:
     figures = Table("figure", first, second, "difference", "95 % interval")
     for name, found in pair.comparison.figures.items():
         texts = (figure(found.first), figure(found.second), _signed(found.second - found.first))
-        figures.add_row(Text(name), *texts, f"{_signed(found.low)} to {_signed(found.high)}")
+        figures.add_row(Text(name), *texts, _interval(found))
     console.print(figures, width=width)
     for what, numbers in zip(pair.comparison.outcomes, (pair.fixed(), pair.broken()), strict=True):
         console.print(f"{what}: {len(numbers):,}", highlight=False)
@@ -126,7 +126,9 @@ def _verdict(pair: RunPair) -> Verdict:
             title = described(name)[0]
             text = f"{title}: {figure(found.first)} → {figure(found.second)}, more than chance explains."
             notes.append(Note("good" if way > 0 else "bad", text))
-    if not notes:
+    if all(np.isnan(found.low) for found in pair.comparison.figures.values()):
+        notes = [Note("watch", "Too few examples to tell whether more than chance explains a difference.")]
+    elif not notes:
         notes = [Note("watch", "No figure differs by more than chance explains (95 % intervals hold 0).")]
     better, worse = pair.comparison.outcomes
     headline = f"{fixed:,} of {len(pair.examples):,} {better}, {broken:,} {worse}"
@@ -147,13 +149,15 @@ def _figure_section(
         shown = described(name)[0] if anchor == "figures" else name
         change = found.second - found.first
         verdict = {1: "better", -1: "worse", 0: "within chance"}[_direction(name, found)]
+        if np.isnan(found.low):
+            verdict = "unknown"
         rows.append(
             [
                 Cell(shown, shown),
                 Cell(figure(found.first), found.first),
                 Cell(figure(found.second), found.second),
                 Cell(_signed(change), change),
-                Cell(f"{_signed(found.low)} to {_signed(found.high)}", found.low),
+                Cell(_interval(found), found.low),
                 Cell(verdict, verdict),
             ]
         )
@@ -211,6 +215,10 @@ def _caption(pair: RunPair, number: int) -> Caption:
 def _in_one_line(text: str, longest: int) -> str:
     line = text.replace("\n", " ")
     return line if len(line) <= longest else f"{line[: max(longest - 1, 0)]}…"
+
+
+def _interval(found: FigureDifference) -> str:
+    return "unknown" if np.isnan(found.low) else f"{_signed(found.low)} to {_signed(found.high)}"
 
 
 def _signed(value: float) -> str:

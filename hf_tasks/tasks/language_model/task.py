@@ -126,15 +126,16 @@ def compute_predictions(trainer: LanguageModelTrainer, splits: DocumentSplits) -
     losses_N = nats_N / np.maximum(tokens_N, 1)
     numbers_N = np.arange(len(blocks))
     texts = [loaded.tokenizer.decode(blocks.original(block).tolist()) for block in numbers_N.tolist()]
-    table = pa.table({"block": numbers_N, "text": texts, "tokens": tokens_N, "loss": losses_N})
+    documents_N = document_numbers(blocks)
+    columns = {"block": numbers_N, "document": documents_N, "text": texts, "tokens": tokens_N}
+    table = pa.table({**columns, "loss": losses_N})
     samples = sample_texts(loaded, list(islice(documents_of(splits.validation), trainer.samples)))
     further = {}
     if samples:
         prompts, continuations = zip(*samples, strict=True)
         further["samples"] = pa.table({"prompt": prompts, "continuation": continuations})
-    intervals = language_intervals(
-        nats_N, tokens_N, bytes_N=_bytes_of(blocks, texts, loaded), documents_N=document_numbers(blocks)
-    )
+    bytes_N = _bytes_of(blocks, texts, loaded)
+    intervals = language_intervals(nats_N, tokens_N, bytes_N=bytes_N, documents_N=documents_N)
     metrics = {**trainer.figures(nats_N, tokens_N, blocks), "intervals": interval_ends(intervals)}
     return Predictions(metrics, table, LanguageAnswers(losses_N, texts, samples), further_tables=further)
 
