@@ -8,9 +8,13 @@ from contextlib import suppress
 
 import pytest
 from faulty_proxy import FaultyProxy
+from filelock import FileLock, Timeout
 
 mlflow = pytest.importorskip("mlflow")
 
+from mlflow.exceptions import MlflowException  # noqa: E402
+
+from hf_tasks.callbacks import mlflow_sender  # noqa: E402
 from hf_tasks.callbacks.journal import Journal, TrackingFiles  # noqa: E402
 from hf_tasks.callbacks.mlflow_sender import connect, follow, send_pending  # noqa: E402
 
@@ -80,7 +84,7 @@ def test_faults_at_any_request_lose_nothing_and_send_nothing_twice(server, proxy
     while files.count_unsent():
         try:
             send_pending(files, run, has_ended=False)
-        except (mlflow.exceptions.MlflowException, OSError):
+        except (MlflowException, OSError):
             faults += 1
 
     assert faults >= 5
@@ -96,14 +100,55 @@ def test_an_answer_of_nothing_is_no_run(server, proxy, files):
     proxy.mode = lambda number: "empty" if number in {1, 4} else "pass"  # the experiment, then the run
     run = connect(files)
 
-    with pytest.raises(mlflow.exceptions.MlflowException, match="the server's answer is empty"):
+    with pytest.raises(MlflowException, match="the server's answer is empty"):
         send_pending(files, run, has_ended=False)
-    with suppress(mlflow.exceptions.MlflowException):  # of a new experiment the fourth request is another
+    with suppress(MlflowException):  # of a new experiment the fourth request is another
         send_pending(files, run, has_ended=False)
     send_pending(files, run, has_ended=False)
 
     assert server.steps_of(files) == Counter(range(2))
     assert len(runs_called(server, "empty")) == 1
+
+
+def test_an_error_of_a_stores_own_ends_nothing(server, files, monkeypatch):
+    journal = open_journal(files, "store")
+    (files.folder / "file.txt").write_text("content")
+    journal.append("artifact", {"path": "file.txt", "to": ""})
+    append_points(journal, range(2))
+    store, attempts, has_ended = mlflow.MlflowClient.log_artifact, [], threading.Event()
+
+    def fail_twice(*arguments):
+        attempts.append(arguments)
+        if len(attempts) < 3:
+            raise type("S3UploadFailedError", (Exception,), {})("no credentials")
+        store(*arguments)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_artifact", fail_twice)
+    monkeypatch.setattr(mlflow_sender, "POLL_SECONDS", 0.01)
+    has_ended.set()
+
+    is_all_sent = follow(files, connect(files), has_ended)
+
+    assert is_all_sent
+    assert len(attempts) == 3
+    run = server.run_of(files)
+    assert [info.path for info in server.client.list_artifacts(run.info.run_id)] == ["file.txt"]
+    assert server.steps_of(files) == Counter(range(2))
+
+
+def test_processes_make_the_tables_of_a_database_file_in_turn(files, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+
+    def open_alone(uri):
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / ".mlflow.db.lock").acquire(timeout=0)
+        raise MlflowException(f"opened {uri}")
+
+    monkeypatch.setattr(mlflow_sender, "MlflowClient", open_alone)
+    open_journal(files, "tables")
+
+    with pytest.raises(MlflowException, match=f"opened sqlite:///{tmp_path}/mlflow.db"):
+        send_pending(files, connect(files), has_ended=False)
 
 
 def test_a_process_that_still_sends_leaves_alone_what_has_taken_the_place_of_its_run(

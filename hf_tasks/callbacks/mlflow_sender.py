@@ -64,9 +64,16 @@ def _acquired(lock: FileLock) -> bool:
 def connect(files: TrackingFiles) -> ServerRun:
     """The run on the server of MLFLOW_TRACKING_URI; an SQLite file gets a folder of artifacts beside it."""
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    is_file = uri.startswith(SQLITE)
-    artifacts = Path(uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts"
-    return ServerRun(MlflowClient(uri), files.identity, artifacts.as_uri() if is_file else None)
+    if not uri.startswith(SQLITE):
+        return ServerRun(lambda: MlflowClient(uri), files.identity, None)
+    database = Path(uri.removeprefix(SQLITE)).resolve()
+
+    def open_database() -> MlflowClient:
+        # Of two trainings that make the tables of a new file in the same moment, MLflow fails one or both.
+        with FileLock(database.with_name(f".{database.name}.lock")):
+            return MlflowClient(uri)
+
+    return ServerRun(open_database, files.identity, (database.parent / "mlartifacts").as_uri())
 
 
 def follow(
@@ -89,8 +96,10 @@ def follow(
         before = Bookmark.load(files.bookmark).acknowledged
         try:
             send_pending(files, run, has_ended=is_last_round)
-        except (MlflowException, OSError) as error:
-            _log.warning("not sent: %s", _PASSWORD.sub("//", str(error)))
+        # Artifact stores (S3, GCS, Azure, SFTP) and databases raise errors of libraries of their own, which
+        # have no class in common; whatever it is, the journal keeps what is left, and it is tried again.
+        except Exception as error:
+            _log.warning("not sent: %s: %s", type(error).__name__, _PASSWORD.sub("//", str(error)))
             if Bookmark.load(files.bookmark).acknowledged > before:
                 pause, last_progress = POLL_SECONDS, time.monotonic()
             if is_last_round and time.monotonic() - last_progress > patience:
@@ -113,8 +122,7 @@ def send_pending(files: TrackingFiles, run: ServerRun, *, has_ended: bool) -> No
     A training that has ended without a word is closed as FAILED.
 
     Raises:
-        MlflowException: the server cannot be reached or fails.
-        OSError: the same.
+        Exception: the server or its store cannot be reached or fails; most often MlflowException or OSError.
     """
     bookmark = Bookmark.load(files.bookmark)
     sync_file(files.journal)  # what is sent is on the disk, so that no bookmark is ever ahead of its journal

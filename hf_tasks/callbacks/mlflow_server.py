@@ -1,7 +1,8 @@
 """One MLflow run on a server; every call may be repeated without a second effect."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,20 +27,27 @@ PARENT_TAG = "mlflow.parentRunId"
 class ServerRun:
     """The MLflow run of a run folder, which is found again by the id that the folder keeps.
 
-    All methods raise MlflowException or OSError when the server is away or refuses.
+    All methods raise MlflowException or OSError when the server is away or refuses, and whatever the store of
+    its artifacts raises. As MLflow has it, an answer of 200 without a body is a yes.
     """
 
-    def __init__(self, client: MlflowClient, identity: Path, artifact_location: str | None) -> None:
+    def __init__(
+        self, open_client: Callable[[], MlflowClient], identity: Path, artifact_location: str | None
+    ) -> None:
         """Contact nobody yet.
 
         Args:
-            client: of the tracking server.
+            open_client: of the tracking server, once it is needed; a database gets its tables then.
             identity: file that keeps the id of the MLflow run.
             artifact_location: where a new experiment keeps its files; None leaves that to the server.
         """
-        self._client = client
+        self._open_client = open_client
         self._identity = identity
         self._artifact_location = artifact_location
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        return self._open_client()
 
     @property
     def run_id(self) -> str:
