@@ -102,6 +102,7 @@ def test_a_folder_that_breaks_out_of_the_code_does_not():
     ("task", "config", "line"),
     [
         ("metric-learning", {}, 'model = AutoModel.from_pretrained("me/pets")'),
+        ("a-task-to-come", {}, 'model = AutoModel.from_pretrained("me/pets")'),
         ("siamese", {}, 'model = SentenceTransformer("me/pets")'),
         (
             "language-model",

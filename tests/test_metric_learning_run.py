@@ -87,6 +87,19 @@ def test_plain_transformers_give_the_distances_of_the_table(folder, table):
     assert distances.tolist() == pytest.approx([float(row["distance"]) for row in some], abs=1e-5)
 
 
+def test_the_program_in_the_card_gives_the_embedding(folder, monkeypatch):
+    card = (folder / "run/README.md").read_text(encoding="utf-8")
+    path = min((folder / "val").glob("*/*.png"))
+    program = card.split("```python\n")[1].split("```")[0].replace('"picture.jpg"', repr(str(path)))
+    monkeypatch.chdir(folder)
+
+    names = {}
+    exec(program, names)
+
+    cosine = torch.cosine_similarity(names["embedding"], _embeddings(folder / "run/model", [path]))
+    assert cosine.item() == pytest.approx(1, abs=1e-5)
+
+
 def test_the_couple_is_the_nearest_gallery_picture(folder, table):
     paths = sorted((folder / "base").glob("*/*.png"))
     gallery = _embeddings(folder / "run/model", paths)

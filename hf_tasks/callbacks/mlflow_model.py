@@ -1,12 +1,17 @@
-"""A saved model as a folder that `mlflow.transformers` and `mlflow.pyfunc` load."""
+"""A saved model as a folder that MLflow loads: by `mlflow.pyfunc`, and by the library that it is of."""
 
+import json
 import shutil
 from importlib.metadata import version
 from pathlib import Path
 
-PIPELINES = {"image-classification": "image-classification"}
-"""Tasks of ours that a pipeline of transformers answers for, by the pipeline's name."""
-REQUIREMENTS = ("torch", "torchvision", "timm", "transformers")
+import mlflow
+
+EMBEDDER = Path(__file__).with_name("mlflow_embedder.py")
+# Left to itself MLflow imports the model in a further process to find these, and misses timm.
+TEXT_REQUIREMENTS = ("torch", "transformers")
+PICTURE_REQUIREMENTS = (*TEXT_REQUIREMENTS, "torchvision", "timm")
+PAIR_REQUIREMENTS = (*TEXT_REQUIREMENTS, "sentence-transformers")
 
 
 def build_mlflow_model(folder: Path, out: Path, *, task: str) -> Path:
@@ -18,22 +23,49 @@ def build_mlflow_model(folder: Path, out: Path, *, task: str) -> Path:
         task: name of our task.
 
     Returns:
-        `out`; `folder` itself for a task that no pipeline answers for.
+        `out`; `folder` itself for a task that MLflow knows no model of.
     """
-    if task not in PIPELINES:
-        return folder
-    from mlflow import transformers as flavor
+    match task:
+        case "image-classification":
+            _write_pipeline(task, folder, out, PICTURE_REQUIREMENTS)
+            _complete_image_processor(folder, out)
+        case "language-model":
+            _write_pipeline(_language_pipeline(folder), folder, out, TEXT_REQUIREMENTS)
+        case "siamese":
+            _write_sentence_transformer(folder, out)
+        case "metric-learning":
+            mlflow.pyfunc.save_model(
+                str(out),
+                python_model=str(EMBEDDER),
+                artifacts={"network": str(folder)},
+                pip_requirements=_pinned(("mlflow", *PICTURE_REQUIREMENTS)),
+            )
+        case _:
+            return folder
+    return out
+
+
+def _write_pipeline(name: str, folder: Path, out: Path, packages: tuple[str, ...]) -> None:
     from transformers import pipeline
 
-    flavor.save_model(
-        pipeline(PIPELINES[task], model=str(folder)),
-        str(out),
-        task=PIPELINES[task],
-        # Left to itself MLflow imports the model in a further process to find these, and misses timm.
-        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
-    )
-    _complete_image_processor(folder, out)
-    return out
+    built = pipeline(name, model=str(folder))
+    mlflow.transformers.save_model(built, str(out), task=name, pip_requirements=_pinned(packages))
+
+
+def _write_sentence_transformer(folder: Path, out: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder))
+    mlflow.sentence_transformers.save_model(model, str(out), pip_requirements=_pinned(PAIR_REQUIREMENTS))
+
+
+def _language_pipeline(folder: Path) -> str:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return "fill-mask" if "MaskedLM" in str(config["architectures"]) else "text-generation"
+
+
+def _pinned(packages: tuple[str, ...]) -> list[str]:
+    return [f"{name}=={version(name)}" for name in packages]
 
 
 def _complete_image_processor(folder: Path, out: Path) -> None:

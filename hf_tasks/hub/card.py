@@ -126,6 +126,8 @@ def _program(facts: CardFacts, place: str) -> list[str]:
         is_masked = "MaskedLM" in str(facts.config.get("architectures"))
         name, variable = ("fill-mask", "fill") if is_masked else ("text-generation", "write")
         example = f'f"Once {{{variable}.tokenizer.mask_token}} a time"' if is_masked else '"Once upon a time"'
+    elif facts.task == "metric-learning":
+        return _embedding_program(facts, place)
     else:
         return ["from transformers import AutoModel", "", f"model = AutoModel.from_pretrained({place})"]
     return [
@@ -133,6 +135,22 @@ def _program(facts: CardFacts, place: str) -> list[str]:
         "",
         f'{variable} = pipeline("{name}", model={place})',
         f"print({variable}({example}))",
+    ]
+
+
+def _embedding_program(facts: CardFacts, place: str) -> list[str]:
+    is_projected = "ForImageClassification" in str(facts.config.get("architectures"))
+    kind, output = (
+        ("AutoModelForImageClassification", "logits") if is_projected else ("AutoModel", "pooler_output")
+    )
+    return [
+        "from PIL import Image",
+        f"from transformers import AutoImageProcessor, {kind}",
+        "",
+        f"processor = AutoImageProcessor.from_pretrained({place})",
+        f"model = {kind}.from_pretrained({place})",
+        'picture = Image.open("picture.jpg").convert("RGB")',
+        f'embedding = model(**processor(picture, return_tensors="pt")).{output}  # its direction counts',
     ]
 
 
