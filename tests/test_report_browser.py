@@ -196,6 +196,19 @@ def test_a_page_of_several_labels_draws_its_curves(browser, tmp_path):
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.parametrize("width", [768, 1440])
+def test_a_name_of_300_letters_leaves_the_other_columns_in_sight(browser, tmp_path, width):
+    answers = build_answers(class_names=("ant", "L" * 300, "cat"))
+    write_report(tmp_path / "report.html", build_record(answers), answers, wrong_images=5)
+    _emulate(browser, width=width)
+
+    browser.get((tmp_path / "report.html").as_uri())
+
+    measure = "return [...document.querySelectorAll('.scroll')].map(e => [e.scrollWidth, e.clientWidth])"
+    assert [wide for wide, seen in browser.execute_script(measure) if wide > seen] == []
+    assert browser.find_elements(By.CSS_SELECTOR, "#confusion .wordy, #classes .wordy")
+
+
 def test_a_picture_that_is_gone_leaves_a_gap(browser, tmp_path):
     answers = build_answers(gone={0, 1, 2})
     write_report(tmp_path / "report.html", build_record(answers), answers, wrong_images=200)
