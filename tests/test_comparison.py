@@ -207,6 +207,8 @@ def test_blocks_of_text_are_compared_by_the_loss_of_each_token():
     assert found.gain_N.tolist() == pytest.approx([1.0, -0.4])
     with pytest.raises(DataError, match="other tokens of the same text"):
         compare_blocks(first, pa.table({"document": [0, 1], "tokens": [10, 29], "loss": [1.0, 1.0]}))
+    with pytest.raises(DataError, match="no column 'document'"):
+        compare_blocks(first.drop_columns("document"), second)
 
 
 def test_the_interval_of_a_difference_of_losses_is_over_documents():

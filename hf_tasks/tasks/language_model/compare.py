@@ -23,8 +23,13 @@ def compare_tables(first: pa.Table, second: pa.Table) -> Comparison:
         second: of another model, on the same blocks in the same order.
 
     Raises:
-        DataError: other tokens were predicted, as by another tokenizer.
+        DataError: other tokens were predicted, as by another tokenizer; or a table names no documents.
     """
+    if "document" not in first.column_names:
+        raise DataError(
+            "predictions.csv of the first run has no column 'document', which runs of earlier versions lack; "
+            "train it again"
+        )
     tokens_N = first.column("tokens").to_numpy()
     if not np.array_equal(tokens_N, second.column("tokens").to_numpy()):
         raise DataError(
