@@ -1,14 +1,17 @@
 """Rows of metric learning: layouts, sides, groups, a picture's own match, and what is refused."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from pictures import write_class_pictures
 
 from hf_tasks.errors import DataError, RecipeError
 from hf_tasks.recipe import load_recipe
-from hf_tasks.tasks.metric_learning.data import own_gallery_rows, prepare_splits
+from hf_tasks.tasks.metric_learning.data import prepare_splits
 from hf_tasks.tasks.metric_learning.measure import measure_retrieval
+from hf_tasks.tasks.metric_learning.own_pictures import own_gallery_rows
 
 CPU = torch.device("cpu")
 
@@ -109,6 +112,70 @@ def test_the_same_file_in_gallery_and_queries_is_no_match(folder):
 
     assert found.scores.matches_Q.tolist() == [3] * 16
     assert (found.scores.neighbour_cosines_QK[:, 0] < 0.999).all()
+
+
+def test_a_file_is_one_picture_however_its_path_is_written(folder):
+    write_class_pictures(folder / "links/val", classes=2, per_class=2)
+    (folder / "links/val/link.png").symlink_to("class1/1.png")
+    (folder / "links/val/folder").symlink_to("class0")
+    (folder / "links/train").symlink_to(folder / "train")
+    once = ["class0/0.png,class0", "class0/1.png,class0", "class1/0.png,class1", "class1/1.png,class1"]
+    again = [
+        "./class0/0.png,class0", "class1/../class0/1.png,class0",
+        f"{folder}/links/val/class1/0.png,class1", "link.png,class1",
+    ]  # fmt: skip
+    source = _table(
+        folder / "links", "spelled", "image_path,label,is_query,is_gallery",
+        [f"{row},1,1" for row in (*once, *again)] + ["folder/0.png,class0,0,1"],
+    )  # fmt: skip
+
+    validation = _splits(folder / "links", source).validation
+
+    assert validation["is_gallery"][:] == [True] * 4 + [False] * 5
+    assert own_gallery_rows(validation).tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0]
+
+
+def test_pictures_held_as_bytes_are_the_same_only_as_the_same_row(folder):
+    rows = [f"class{label}/{number}.png" for label in range(2) for number in range(2)]
+    contents = [(folder / "val" / name).read_bytes() for name in rows]
+    table = pa.table({"image_path": contents * 2, "label": [name[:6] for name in rows] * 2})
+    pq.write_table(table, folder / "bytes.parquet")
+
+    validation = _splits(folder, f"  validation: {{table: {folder}/bytes.parquet}}").validation
+
+    assert all(validation["is_gallery"][:])
+    assert own_gallery_rows(validation).tolist() == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("gallery_class", "shot", "found"),
+    [
+        ("class1", "a", "class0/0.png: 2 rows, class0, class1"),
+        ("class0", "b", "class0/0.png: 2 rows, class0"),
+    ],
+)
+def test_a_query_that_is_in_the_gallery_as_something_else_is_refused(folder, gallery_class, shot, found):
+    source = _table(
+        folder, "divided", "image_path,label,shot,is_query,is_gallery",
+        ["class0/0.png,class0,a,1,0", f"./class0/0.png,{gallery_class},{shot},0,1",
+         "class0/1.png,class0,c,0,1", "class1/1.png,class1,d,0,1"],
+    )  # fmt: skip
+
+    rows = rf"\n  class0/0.png, class0\n  ./class0/0.png, {gallery_class}$"
+    with pytest.raises(DataError, match=rf"different classes or groups: 2; give all rows .*{rows}"):
+        _splits(folder, source, columns="{group: shot}")
+
+
+def test_a_gallery_may_show_a_picture_under_two_classes_where_it_is_no_query(folder):
+    source = _table(
+        folder, "two_products", "image_path,label,is_query,is_gallery",
+        ["class0/0.png,class0,1,0", "class0/1.png,class0,0,1", "class0/1.png,class1,0,1",
+         "class0/1.png,class1,0,1", "class1/1.png,class1,0,1"],
+    )  # fmt: skip
+
+    validation = _splits(folder, source).validation
+
+    assert validation["is_gallery"][:] == [False, True, True, False, True]
 
 
 def test_pictures_of_one_group_are_not_matched(folder):

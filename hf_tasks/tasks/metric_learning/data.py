@@ -30,6 +30,12 @@ from hf_tasks.data.sources import FolderSource, Source, source_name
 from hf_tasks.errors import DataError
 from hf_tasks.images.decode import require_readable
 from hf_tasks.metrics.retrieval import NOBODY, count_matches
+from hf_tasks.tasks.metric_learning.own_pictures import (
+    first_in_gallery,
+    number_pictures,
+    own_gallery_rows,
+    require_one_class_each,
+)
 from hf_tasks.tasks.metric_learning.settings import Columns, Settings
 
 NO_GROUP = -1
@@ -42,8 +48,9 @@ class RetrievalSplits:
 
     Training rows have `image` (datasets.Image, not decoded), `path` (text for people), `row` (from 1, in
     their source) and `label` (int64, the place in `class_names`). Validation rows have the same, where
-    `label` is the place in `validation_names`, and `is_query`, `is_gallery` (bool) and `group` (int64,
-    NO_GROUP for none).
+    `label` is the place in `validation_names`, and `is_query`, `is_gallery` (bool), `group` (int64, NO_GROUP
+    for none) and `picture` (int64, the same for the same file). A picture is in the gallery once for a class
+    and group.
     `facts` hold JSON values only.
     """
 
@@ -112,30 +119,6 @@ def prepare_validation(settings: Settings, source: Source | None) -> RetrievalSp
     return RetrievalSplits(None, validation, (), names, {})
 
 
-def own_gallery_rows(validation: datasets.Dataset) -> np.ndarray:
-    """For each row, the first gallery row of the same picture file, or -1; int64 (N,).
-
-    Embedded pictures are the same only as the same row.
-    """
-    is_gallery_N = np.asarray(validation["is_gallery"][:])
-    first: dict[str, int] = {}
-    names = picture_names(validation)
-    for index in np.flatnonzero(is_gallery_N).tolist():
-        first.setdefault(names[index], index)
-    return np.array([first.get(name, -1) for name in names])
-
-
-def picture_names(rows: datasets.Dataset) -> list[str]:
-    """What tells the picture of a row from others: its path, or else the place of the row."""
-    names: list[str] = []
-    for chunk in rows.select_columns(["image"]).with_format("arrow")[:].column("image").chunks:
-        paths = pc.struct_field(chunk, "path").to_pylist()
-        is_embedded = pc.is_valid(pc.struct_field(chunk, "bytes")).to_pylist()
-        for path, embedded in zip(paths, is_embedded, strict=True):
-            names.append(str(len(names)) if embedded else f"/{path}")
-    return names
-
-
 def _validation_sources(settings: Settings) -> dict[str, Source]:
     data = settings.data
     found = {"data.gallery": data.gallery, "data.query": data.query, "data.validation": data.validation}
@@ -184,6 +167,10 @@ def _join_validation(
         rows = rows.add_column("is_gallery", pa.array(is_gallery_N))
         joined.append(rows.add_column("group_name", groups))
     validation = _number_groups(datasets.concatenate_datasets(joined))
+    validation = validation.add_column("picture", pa.array(number_pictures(validation)))
+    require_one_class_each(validation, names)
+    is_first_N = first_in_gallery(validation)
+    validation = validation.remove_columns("is_gallery").add_column("is_gallery", pa.array(is_first_N))
     _require_matches(validation)
     return validation, names
 

@@ -19,8 +19,9 @@ from hf_tasks.images.decode import load_rgb
 from hf_tasks.images.steps import picture_steps
 from hf_tasks.images.transform import ValidationTransform
 from hf_tasks.metrics.retrieval import NOBODY
-from hf_tasks.tasks.metric_learning.data import RetrievalSplits, own_gallery_rows
+from hf_tasks.tasks.metric_learning.data import RetrievalSplits
 from hf_tasks.tasks.metric_learning.model import Embedder, embed
+from hf_tasks.tasks.metric_learning.own_pictures import own_gallery_rows
 from hf_tasks.tasks.metric_learning.settings import Settings
 
 OUTPUT = "embedding"

@@ -24,7 +24,7 @@ from hf_tasks.metrics.retrieval import (
     join_scores,
     score_queries,
 )
-from hf_tasks.tasks.metric_learning.data import own_gallery_rows
+from hf_tasks.tasks.metric_learning.own_pictures import own_gallery_rows
 
 SAMPLE = 200
 """Queries that are ranked exactly as well, to measure an approximate ranking."""

@@ -58,7 +58,7 @@ class MetricLearningTrainer(Trainer):
         measure: Mapping[str, Any] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        """Rows hold `image` and `label`; those to evaluate also `is_query`, `is_gallery` and `group`.
+        """Rows hold `image` and `label`; those to evaluate also what RetrievalSplits says.
 
         Args:
             model: its config names picture preparation and, once fitted, `cutoff_distance`.
