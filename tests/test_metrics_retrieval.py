@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_tasks.metrics.cosines import LeftOut, cosine_blocks
 from hf_tasks.metrics.neighbours import GROUP, largest, nearest_neighbours, unit_rows
 from hf_tasks.metrics.retrieval import (
     NOBODY,
@@ -137,6 +138,16 @@ def test_no_more_than_the_nearest_are_held_of_a_gallery_that_comes_ever_nearer(n
     rows, _ = nearest_neighbours(np.array([[1.0, 0.0]]), gallery, count=3, block_cells=1)
 
     assert rows.tolist() == [[1_999, 1_998, 1_997] if nearest_last else [0, 1, 2]]
+
+
+@pytest.mark.parametrize(("count", "queries"), [(1, 256), (100, 81), (1_000, 16)])
+def test_the_more_neighbours_are_wanted_the_fewer_queries_share_the_memory(count, queries):
+    gallery = unit_rows(np.eye(4_000, 2))
+
+    block = next(cosine_blocks(np.ones((600, 2)), gallery, left_out=LeftOut(), count=count, tile_cells=2**16))
+
+    # A square of cosines; or eight candidates for each neighbour, at most the gallery: 65,536 / 800, / 4,000.
+    assert len(block.queries_BD) == queries
 
 
 def test_the_first_match_is_found_far_behind_the_nearest_few():

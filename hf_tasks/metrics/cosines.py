@@ -21,6 +21,8 @@ TILE_CELLS = 1024**2
 LEAST_COLUMNS = 64
 """However small a tile is asked for: less would be all overhead."""
 PAIR_CELLS = 2**16
+HELD = 8
+"""Candidates that are held at most for each neighbour asked for, until the nearest of them are kept."""
 NOWHERE = -torch.inf
 NOBODY = -1
 
@@ -141,14 +143,14 @@ def cosine_blocks(
         queries_QD: any length and floating type.
         gallery_GD: unit rows, float32, on the device that computes.
         left_out: the pairs that are not there.
-        count: neighbours that will be kept of each query: a block holds no more of them than cosines.
+        count: neighbours that will be kept of each query: a block has no more candidates than cosines.
         tile_cells: cosines held at once; memory depends on it.
 
     Raises:
         ValueError: as unit_rows.
     """
     queries, gallery = max(1, len(queries_QD)), len(gallery_GD)  # none at all is for unit_rows to refuse
-    size = min(max(isqrt(tile_cells), tile_cells // gallery), tile_cells // count)
+    size = min(max(isqrt(tile_cells), tile_cells // gallery), tile_cells // min(gallery, HELD * count))
     size = min(queries, max(1, size))
     columns = min(gallery, max(LEAST_COLUMNS, tile_cells // size))
     buffer = gallery_GD.new_empty(size * columns)

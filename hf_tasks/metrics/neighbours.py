@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hf_tasks.metrics.cosines import NOWHERE, TILE_CELLS, Block, LeftOut, cosine_blocks, unit_rows
+from hf_tasks.metrics.cosines import HELD, NOWHERE, TILE_CELLS, Block, LeftOut, cosine_blocks, unit_rows
 
 # Cosines whose maximum is looked at before any of them.
 GROUP = 64
@@ -127,7 +127,7 @@ class _Candidates:
         cells_P = _cells_above(cosines_BC, self.floor_B1)
         rows_P = cells_P // columns
         self._hold(rows_P, cells_P - rows_P * columns + start, cosines_BC.take(cells_P))
-        if self.values_BW.shape[1] > 8 * self.count:
+        if self.values_BW.shape[1] > HELD * self.count:
             self._keep_nearest()
         # A floor lasts until as many rows again are seen.
         if start + columns >= self.next_floor_at:
