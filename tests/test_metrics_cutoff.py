@@ -52,7 +52,7 @@ def test_no_other_distance_has_a_better_balanced_accuracy(seed):
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), rate=st.sampled_from([0.0, 0.05, 0.3]))
+@given(seed=st.integers(0, 10**6), rate=st.sampled_from([0.0, 0.05, 0.3, 0.99]))
 def test_the_largest_cutoff_that_keeps_a_rate_is_taken(seed, rate):
     scores = _small_scores(seed)
     impostors, _ = impostor_distances(scores)
