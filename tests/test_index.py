@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import run_program
 from pictures import write_class_pictures
@@ -19,6 +21,7 @@ from hf_tasks.cli import app
 from hf_tasks.errors import UserError
 from hf_tasks.recipe import load_recipe
 from hf_tasks.workflow.index import add_to_index, open_for_search, open_index, remove_from_index, search_index
+from hf_tasks.workflow.index_file import FACTS, NAME
 
 RECIPE = """\
 task: metric-learning
@@ -211,6 +214,47 @@ def test_what_is_no_index_is_told(folder, tmp_path):
         open_for_search(tmp_path)
     with pytest.raises(UserError, match="is there and is no index"):
         add_to_index(tmp_path, folder / "run", [folder / "more"], batch_size=5)
+
+
+def _with_column(table, name, values, kind):
+    return table.set_column(table.column_names.index(name), name, pa.array(values, kind))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda table: table.rename_columns(["__class__", "label", "embedding"]),
+        lambda table: table.drop_columns(["label"]),
+        lambda table: _with_column(table, "path", [None] * 12, pa.string()),
+        lambda table: _with_column(table, "path", list(range(12)), pa.int64()),
+        lambda table: _with_column(table, "embedding", [[np.nan, 1.0]] * 12, pa.list_(pa.float32(), 2)),
+        lambda table: _with_column(table, "embedding", [["x"]] * 12, pa.list_(pa.string(), 1)),
+        lambda table: _with_column(table, "embedding", [[1.0]] * 12, pa.list_(pa.float32())),
+        lambda table: table.replace_schema_metadata(
+            {FACTS: b'{"run": "", "model_hash": "", "cutoff_distance": "far"}'}
+        ),
+        lambda table: table.replace_schema_metadata({FACTS: b"[1]"}),
+    ],
+)  # fmt: skip
+def test_a_file_that_holds_something_else_is_a_damaged_index(shelf, spoil):
+    table = pq.read_table(shelf / NAME)
+    assert len(table) == 12
+    pq.write_table(spoil(table), shelf / NAME)
+
+    with pytest.raises(UserError, match=r"shelf: the index is damaged: .*; write it anew"):
+        open_for_search(shelf)
+
+
+def test_a_run_that_is_gone_is_asked_for(folder, shelf):
+    facts = json.loads(pq.read_schema(shelf / NAME).metadata[FACTS])
+    moved = pq.read_table(shelf / NAME).replace_schema_metadata(
+        {FACTS: json.dumps({**facts, "run": "/gone"})}
+    )
+    pq.write_table(moved, shelf / NAME)
+
+    with pytest.raises(UserError, match="its run is no longer at /gone; say where it is with --run"):
+        open_for_search(shelf)
+    assert open_for_search(shelf, folder / "run").run_folder == folder / "run"
 
 
 def test_removing_what_is_not_there_is_told(shelf):

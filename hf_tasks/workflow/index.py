@@ -156,6 +156,8 @@ def open_for_search(folder: Path, run_folder: Path | None = None) -> Index:
     """
     index = open_index(folder)
     index = replace(index, run_folder=run_folder or index.run_folder)
+    if run_folder is None and not Artifacts(index.run_folder).model.is_dir():
+        raise UserError(f"{folder}: its run is no longer at {index.run_folder}; say where it is with --run")
     _require_model(folder, index, index.run_folder)
     if not index.entries:
         raise UserError(f"{folder}: the index is empty; add to it with `hf-tasks index`")

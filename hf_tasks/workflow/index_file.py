@@ -20,6 +20,7 @@ from hf_tasks.files import written_aside
 NAME, LOCK = "index.parquet", ".lock"
 FACTS = b"hf_tasks"
 """Key of the facts among the metadata of the table."""
+KINDS = ("path", "text")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def open_index(folder: Path) -> Index:
     try:
         table = pq.read_table(folder / NAME)
         facts = json.loads(table.schema.metadata[FACTS])
+        _require_written_here(table, facts["cutoff_distance"])
         embeddings = table.column("embedding").combine_chunks()
         embeddings_ND = np.array(embeddings.flatten()).reshape(len(table), embeddings.type.list_size)
         return Index(
@@ -85,6 +87,26 @@ def open_index(folder: Path) -> Index:
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{folder}: the index is damaged: {error}; write it anew") from error
+
+
+def _require_written_here(table: pa.Table, cutoff_distance: object) -> None:
+    """Check what save_index writes and its readers rely on.
+
+    Raises:
+        ValueError: columns of another name or type, empty cells, or numbers that are none.
+    """
+    kind, embeddings = table.column_names[0], table.column("embedding")
+    width = embeddings.type.list_size
+    wanted = pa.schema(
+        {kind: pa.string(), "label": pa.string(), "embedding": pa.list_(pa.float32(), width)}.items()
+    )
+    if kind not in KINDS or not table.schema.equals(wanted):
+        found = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
+        raise ValueError(f"found the columns {found}")
+    if table.column(0).null_count or not np.isfinite(embeddings.combine_chunks().flatten()).all():
+        raise ValueError(f"an entry without {kind}, or an embedding that is no finite vector")
+    if cutoff_distance is not None and not isinstance(cutoff_distance, int | float):
+        raise ValueError(f"found the cut-off {cutoff_distance!r}")
 
 
 def save_index(folder: Path, index: Index) -> None:
