@@ -15,9 +15,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModel, AutoTokenizer, GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
 from hf_tasks import workflow
+from hf_tasks.errors import ExportError
 from hf_tasks.recipe import load_recipe
-from hf_tasks.tasks.siamese.model import count_cut_texts, load_pair_model, open_encoder
-from hf_tasks.tasks.siamese.settings import Model
+from hf_tasks.tasks.siamese.model import build_static, count_cut_texts, load_pair_model, open_encoder
+from hf_tasks.tasks.siamese.settings import Model, Static
 
 WORDS = [
     "жёлтый",
@@ -165,7 +166,43 @@ def test_texts_beyond_the_positions_of_the_model_are_cut_and_counted(folder):
     assert encoder.encode(texts).shape == (2, 16)
 
 
+def test_cut_texts_are_counted_a_portion_at_a_time(folder, monkeypatch):
+    encoder = open_encoder(Model(name=str(folder / "decoder")))
+    portions, tokenize = [], PreTrainedTokenizerFast.__call__
+    monkeypatch.setattr("hf_tasks.data.portions.CHARACTERS_AT_ONCE", 100)
+    monkeypatch.setattr(
+        PreTrainedTokenizerFast,
+        "__call__",
+        lambda self, texts, **options: portions.append(len(texts)) or tokenize(self, texts, **options),
+    )
+
+    count = count_cut_texts(encoder, ["день", "зимний лист кружит " * 40] * 3)
+
+    assert (count, portions) == (3, [2, 2, 2])
+
+
+def test_texts_that_static_embeddings_cut_are_counted():
+    texts = ["a", "a b c d", "b"]  # words are tokens at least, and of one letter two at most
+
+    encoder = build_static(Static(embedding_size=2, vocab_size=300), texts, max_length=2)
+
+    assert count_cut_texts(encoder, texts) == 1
+    assert count_cut_texts(build_static(Static(vocab_size=300), texts, max_length=None), texts) == 0
+
+
 def test_the_padding_token_is_saved_with_the_model(scored_run):
     saved = load_pair_model(scored_run.model)
 
     assert saved.encoder.tokenizer.pad_token == END
+
+
+def test_torchscript_of_a_model_that_cannot_be_traced_is_refused_before_training(folder):
+    columns = "{text_1: a, text_2: b, label: score}"
+    path = folder / "traced.yaml"
+    path.write_text(RECIPE.format(folder=folder, name="traced", columns=columns, more=""), encoding="utf-8")
+    shutil.copy(folder / "scores.csv", folder / "traced.csv")
+
+    with pytest.raises(ExportError, match=r"cannot be traced for TorchScript.*leave torchscript out"):
+        workflow.run(load_recipe(path, ["export=[torchscript]"]), console=Console(quiet=True))
+
+    assert not list(folder.glob("traced/checkpoints/*"))

@@ -28,21 +28,30 @@ def write_torchscript(plan: ExportPlan, target: Path, *, metadata: dict[str, str
     Raises:
         ExportError: the network cannot be traced, or its trace answers differently.
     """
-    examples = tuple(plan.inputs.values())
-    module = exported_module(plan)
+    traced, frozen = trace(plan)
+    _save(frozen, target, {**metadata, "inputs": json.dumps(list(plan.inputs))})
+    return traced  # a frozen module cannot become part of another
+
+
+def trace(plan: ExportPlan) -> tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
+    """The network as a batch of two goes through it, checked with the same batch; and the same frozen.
+
+    Raises:
+        ExportError: the network cannot be traced, or its trace answers differently.
+    """
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
+            examples = tuple(plan.inputs.values())
+            module = exported_module(plan)
             traced = torch.jit.trace(module, examples, check_trace=True, check_tolerance=TRACE_TOLERANCE)
-            frozen = torch.jit.freeze(traced)
+            return traced, torch.jit.freeze(traced)
     except (RuntimeError, ValueError, TypeError, torch.jit.TracingCheckError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ExportError(
             f"export: this model cannot be traced for TorchScript: {reason[0]}; "
             "leave torchscript out, or take onnx"
         ) from error
-    _save(frozen, target, {**metadata, "inputs": json.dumps(list(plan.inputs))})
-    return traced  # a frozen module cannot become part of another
 
 
 def write_end_to_end_torchscript(

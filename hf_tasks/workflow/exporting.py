@@ -16,6 +16,7 @@ from hf_tasks.export.choose import Budget
 from hf_tasks.export.files import require_formats
 from hf_tasks.export.parity import parity_table
 from hf_tasks.export.produce import ExportOptions, export_run, try_formats
+from hf_tasks.export.torchscript import trace
 from hf_tasks.recipe import Recipe, load_recipe
 from hf_tasks.recipe.sections import Export
 from hf_tasks.registry import load_task
@@ -85,14 +86,27 @@ def require_exports(recipe: Recipe, task: Task) -> None:
     )
 
 
-def try_export(recipe: Recipe, task: Task, model: Any, splits: Any, *, formats: Export) -> None:
-    """Export the untrained model aside, so that an impossible format is known before training.
+def try_export(recipe: Recipe, task: Task, model: Any, splits: Any, *, entirely: bool) -> None:
+    """See of the untrained model that its formats are possible, so that training is not for nothing.
+
+    Args:
+        recipe: whose formats.
+        task: its task.
+        model: untrained.
+        splits: the run's rows.
+        entirely: export and prove all formats aside; else only trace the model if TorchScript is wanted, as
+            that takes no file, and not every decoder can be traced.
 
     Raises:
         ExportError: a format cannot be made or does not answer as the model does.
     """
-    folder = Artifacts(recipe.output).exports
-    try_formats(_plan(recipe, task, model, splits), _options(formats), folder)
+    if recipe.export is None:
+        return
+    if entirely:
+        folder = Artifacts(recipe.output).exports
+        try_formats(_plan(recipe, task, model, splits), _options(recipe.export), folder)
+    elif "torchscript" in recipe.export.formats:
+        trace(_plan(recipe, task, model, splits))
 
 
 def export_saved(

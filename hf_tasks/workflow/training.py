@@ -194,8 +194,8 @@ def _fit(
     artifacts, task, arguments, splits = Artifacts(recipe.output), start.task, start.arguments, start.splits
     set_seed(arguments.seed)
     model = task.build_model(recipe.settings, start.weights, splits)
-    if start.trial is not None and recipe.export is not None and arguments.process_index == 0:
-        try_export(recipe, task, model, splits, formats=recipe.export)
+    entirely = start.trial is not None and arguments.process_index == 0
+    try_export(recipe, task, model, splits, entirely=entirely)
     trainer = task.build_trainer(recipe.settings, model, splits, arguments, trust_remote_code)
     require_trainable(trainer, recipe)
     progress = add_callbacks(trainer, recipe, task, console)

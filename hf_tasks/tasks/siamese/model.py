@@ -18,6 +18,7 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
+from hf_tasks.data.portions import in_portions
 from hf_tasks.errors import ModelError
 from hf_tasks.files import write_text
 from hf_tasks.tasks.siamese.adapters import load_adapters, save_adapters
@@ -175,16 +176,16 @@ def load_pair_model(folder: Path) -> PairModel:
 
 def count_cut_texts(encoder: SentenceTransformer, texts: Iterable[str]) -> int:
     """How many texts have more tokens than the encoder reads."""
-    tokenizer = encoder.tokenizer
+    tokenizer, length = encoder.tokenizer, encoder.max_seq_length
+    portions = in_portions(texts, len)
     if isinstance(tokenizer, Tokenizer):
         if tokenizer.truncation is None:
             return 0
-        return sum(bool(encoding.overflowing) for encoding in tokenizer.encode_batch(list(texts)))
-    length = encoder.max_seq_length
+        return sum(bool(of.overflowing) for portion in portions for of in tokenizer.encode_batch(portion))
     if length is None:
         return 0
-    encoded = tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
-    return sum(len(ids) > length for ids in encoded)
+    encoded = (tokenizer(portion, truncation=False, verbose=False)["input_ids"] for portion in portions)
+    return sum(len(ids) > length for of_portion in encoded for ids in of_portion)
 
 
 def _rarities(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
