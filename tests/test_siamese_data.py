@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+from accelerate.data_loader import BatchSamplerShard
 from pydantic import ValidationError
 
 from hf_tasks.data.order import EpochOrder
@@ -184,6 +185,29 @@ def test_no_text_stands_twice_in_a_batch_and_no_batch_is_lost():
             firsts = [texts[row][0] for row in batch]
             assert len(set(firsts)) == len(firsts)
     assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_processes_share_short_batches_without_losing_one(drop_last):
+    """Where the texts are few, no batch is full; the steps of an epoch are known all the same."""
+    texts = [(f"a{row % 3}", f"b{row}") for row in range(20)]
+    batches = DistinctBatches(EpochOrder(20, seed=0), 5, drop_last, texts=texts)
+
+    shares = [
+        list(BatchSamplerShard(batches, num_processes=2, process_index=process, even_batches=False))
+        for process in range(2)
+    ]
+
+    assert [len(batch) for share in shares for batch in share] == [3, 3, 3, 3]
+    assert [batch for pair in zip(*shares, strict=True) for batch in pair] == list(batches)
+
+
+def test_rows_that_fill_no_batch_are_dropped_if_asked():
+    texts = [(str(row),) for row in range(10)]
+
+    found = list(DistinctBatches(EpochOrder(10, seed=0), 4, True, texts=texts))
+
+    assert [len(batch) for batch in found] == [4, 4]
 
 
 def test_rows_without_shared_texts_all_find_a_batch():

@@ -12,7 +12,7 @@ import torch
 from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -97,7 +97,7 @@ class SiameseTrainer(SentenceTransformerTrainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         order = EpochOrder(len(self.train_dataset), seed=seed)
         size, drop_last = self.args.train_batch_size, self.args.dataloader_drop_last
-        batches: BatchSampler = (
+        batches: Sampler[list[int]] = (
             DistinctBatches(order, size, drop_last, texts=texts_of(self.train_dataset))
             if self.distinct_batches
             else BatchSampler(order, size, drop_last)
