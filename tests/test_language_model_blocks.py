@@ -76,13 +76,26 @@ def test_a_second_call_reads_what_the_first_wrote(rows, causal, monkeypatch):
     np.testing.assert_array_equal(first.tokens, second.tokens)
 
 
-def test_every_token_but_the_first_is_a_label_once(rows, causal):
-    packed = pack(rows, causal)
+@pytest.mark.parametrize("left_out", range(2))  # of one of these the last block is not full
+def test_every_token_but_the_first_is_a_label_once(rows, causal, left_out):
+    packed = pack(rows.select(range(len(rows) - left_out)), causal)
     blocks = CausalBlocks(packed, causal, keep_rest=True, positions=True)
 
     labels = torch.cat([blocks[block]["labels"] for block in range(len(blocks))])
 
     np.testing.assert_array_equal(labels[labels != NO_LABEL], packed.tokens[1:])
+    assert (labels == NO_LABEL).sum() == -len(packed.tokens[1:]) % 16
+
+
+def test_the_last_block_of_masked_tokens_hides_its_padding(masked):
+    packed = pack(datasets.Dataset.from_dict({"text": ["a b c d e f g h i", "j"]}), masked)
+    blocks = MaskedBlocks(packed, masked, keep_rest=True, probability=0.3, seed=0)
+
+    attended = torch.cat([blocks[block]["attention_mask"] for block in range(len(blocks))])
+
+    count = len(packed.tokens)
+    assert count % 16
+    assert attended.tolist() == [1] * count + [0] * (-count % 16)
 
 
 def test_blocks_to_train_on_have_no_padding(rows, causal):

@@ -45,10 +45,19 @@ def test_the_fitted_threshold_has_the_best_f1_of_all(noisy):
     assert f1_score(labels, scores >= threshold) == pytest.approx(best)
 
 
-def test_the_fitted_threshold_lies_half_way():
-    threshold = fit_threshold(np.array([0.9, 0.8, 0.4, 0.2]), np.array([1, 1, 0, 0]))
+@pytest.mark.parametrize(
+    ("scores", "labels", "wanted"),
+    [
+        ([0.9, 0.8, 0.4, 0.2], [1, 1, 0, 0], 0.6),
+        ([0.9, 0.5, 0.5, 0.2], [1, 1, 0, 0], 0.35),  # F1 2/3, 4/5, 2/3: the equal ones go together
+        ([0.9, 0.8, 0.7, 0.6], [1, 0, 0, 1], 0.85),  # F1 2/3, 1/2, 2/5, 2/3: the first of the best
+        ([0.4, 0.3], [1, 1], 0.3),  # nothing is below
+    ],
+)
+def test_the_fitted_threshold_lies_half_way(scores, labels, wanted):
+    threshold = fit_threshold(np.array(scores), np.array(labels))
 
-    assert threshold == pytest.approx(0.6)
+    assert threshold == pytest.approx(wanted)
 
 
 def test_ranking_figures_of_one_kind_of_pairs_alone_are_not_defined():
