@@ -227,6 +227,17 @@ def test_a_run_without_evaluations_has_a_threshold(unevaluated_run):
     assert saved.threshold == metrics["threshold"]
 
 
+def test_an_earlier_run_is_trained_on_with_its_head(home, head_run):
+    recipe = _recipe(home, "continued", "difference-head", f"model={{name: {head_run.folder}}}")
+    task = load_task("siamese")
+
+    weights = task.open_weights(recipe.settings)
+    model = task.build_model(recipe.settings, weights, task.prepare(recipe.settings))
+
+    saved = load_file(head_run.model / "difference_head.safetensors")
+    torch.testing.assert_close(dict(model.head.state_dict()), saved, atol=0, rtol=0)
+
+
 def test_a_model_that_is_not_there_is_told(tmp_path):
     with pytest.raises(ModelError, match=r"model\.name: cannot open '/nowhere/model'"):
         open_encoder(Model(name="/nowhere/model"))

@@ -37,7 +37,7 @@ def compute_language(
     """
     total, tokens = float(np.sum(nats_N, dtype=np.float64)), int(np.sum(tokens_N))
     if tokens == 0:
-        raise ValueError("tokens: none was predicted; wanted at least one")
+        raise ValueError("tokens: none was predicted; wanted at least one: have more text validated")
     if not math.isfinite(total):
         raise ValueError("the losses are not finite: the model has diverged, try a lower learning rate")
     loss = total / tokens

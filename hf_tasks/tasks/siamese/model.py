@@ -79,10 +79,7 @@ def open_encoder(model: Model) -> SentenceTransformer | None:
     """
     if model.name is None:
         return None
-    name = model.name
-    if (Path(name) / "model").is_dir() and (Path(name) / "recipe.yaml").is_file():
-        name = str(Path(name) / "model")
-    encoder = open_sentence_transformer(name, key="model.name")
+    encoder = open_sentence_transformer(_model_of(model.name), key="model.name")
     _set_padding(encoder)
     if model.max_length is not None:
         encoder.max_seq_length = _fitting_length(encoder, model.max_length)
@@ -118,11 +115,14 @@ def build_static(static: Static, texts: Iterable[str], *, max_length: int | None
     return SentenceTransformer(modules=[StaticEmbedding(tokenizer, weights_VD)], device="cpu")
 
 
-def build_head(encoder: SentenceTransformer) -> DifferenceHead:
-    """A head for the encoder's embeddings, at random."""
+def build_head(encoder: SentenceTransformer, *, name: str | None = None) -> DifferenceHead:
+    """A head for the encoder's embeddings: of the earlier run of this name if it has one, else at random."""
     width = encoder.get_embedding_dimension()
     assert width is not None
-    return DifferenceHead(width)
+    head = DifferenceHead(width)
+    if name is not None and (file := Path(_model_of(name)) / HEAD_FILE).is_file():
+        head.load_state_dict(load_file(file))
+    return head
 
 
 def save_pair_model(model: PairModel, folder: Path) -> None:
@@ -186,6 +186,12 @@ def count_cut_texts(encoder: SentenceTransformer, texts: Iterable[str]) -> int:
         return 0
     encoded = (tokenizer(portion, truncation=False, verbose=False)["input_ids"] for portion in portions)
     return sum(len(ids) > length for of_portion in encoded for ids in of_portion)
+
+
+def _model_of(name: str) -> str:
+    """The model's folder, if the name is that of a run's; else the name."""
+    run = Path(name)
+    return str(run / "model") if (run / "model").is_dir() and (run / "recipe.yaml").is_file() else name
 
 
 def _rarities(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:

@@ -125,7 +125,7 @@ class MultipleNegatives(Section):
 
 
 class DifferenceHead(Section):
-    """A linear layer on |u - v| and binary cross entropy; the layer is saved with the model."""
+    """A linear layer on |u - v| and binary cross entropy; saved with the model, and trained on with it."""
 
     name: Literal["difference-head"]
 

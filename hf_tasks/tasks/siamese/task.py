@@ -70,7 +70,7 @@ def training_defaults(settings: Settings) -> Mapping[str, Any]:
 
 
 def build_model(settings: Settings, opened: SentenceTransformer | None, splits: PairSplits) -> PairModel:
-    """The encoder, with a new head where the loss has one; notes how many texts it has to cut."""
+    """The encoder, with a head where the loss has one; notes how many texts it has to cut."""
     if opened is None:
         assert settings.model.static is not None
         assert splits.train is not None
@@ -84,7 +84,8 @@ def build_model(settings: Settings, opened: SentenceTransformer | None, splits: 
     }
     splits.facts["texts_cut"] = cut
     logger.info("model.max_length: texts longer than the model reads, which are cut: %s", cut)
-    head = build_head(opened) if _loss(settings, splits).name == "difference-head" else None
+    has_head = _loss(settings, splits).name == "difference-head"
+    head = build_head(opened, name=settings.model.name) if has_head else None
     lora = settings.model.lora
     adapters = None if lora is None else add_adapters(opened, lora)
     return PairModel(opened, head, columns=settings.data.columns.named(), adapters=adapters)
