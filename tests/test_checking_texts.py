@@ -11,7 +11,7 @@ PAIRS = """\
 task: siamese
 output: runs/pairs
 data: {train: {table: train.csv}, validation: {table: validation.csv}}
-model: {static: {embedding_size: 8, vocab_size: 300}}
+model: {static: {embedding_size: 8, vocab_size: 300}, max_length: 16}
 training: {max_steps: 2, per_device_train_batch_size: 4, use_cpu: true}
 report: {mlflow: {experiment: pairs}, tensorboard: true}
 export: [onnx, torchscript]
@@ -37,14 +37,16 @@ def told(document: dict) -> dict[tuple[str, str], list[str]]:
 
 def write_pairs(folder) -> None:
     rows = {
-        "train": [(f"day {n} of rain", f"{n} wet days", str(n % 2)) for n in range(1, 9)],
-        "validation": [(f"night {n} of snow", f"{n} cold nights", str(n % 2)) for n in range(1, 7)],
+        "train": [(f"day {n} of rain", f"{n} wet days", str(int(n not in (4, 6)))) for n in range(1, 9)],
+        "validation": [(f"night {n} of snow", f"{n} cold nights", str(int(n != 2))) for n in range(1, 7)],
     }
     rows["train"] += [
         ("sun", " ", "1"), ("sun", "shine", "2"), ("sun", "shines", ""), ("Fog", "fog ", "1"),
         ("3 WET  days", "day 3 of rain", "1"), ("day 4 of rain", "4 wet days", "1"),
         ("night 1 of snow", "1 cold nights", "1"), ("cafÃ©", "coffee", "1"),
+        ("wind " * 20, "gale", "1"),  # a token a word at least; the other texts are of 16 bytes at most
     ]  # fmt: skip
+    rows["train"] += [(f"week {n} of fog", f"{n} gray weeks", "1") for n in range(13)]
     rows["validation"] += [("day 8 of rain", "a new text", "1")]
     for name, table in rows.items():
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
@@ -81,6 +83,8 @@ def test_every_planted_fault_of_pairs_is_found(pairs):
         ("warning", "texts to train on and to measure on, in other pairs"): [
             "'night 1 of snow'", "'1 cold nights'", "'day 8 of rain'",
         ],
+        ("warning", "one label is 10 times as common as the other"): ["0: 3, 1: 32"],
+        ("note", "texts above 16 tokens, which are cut"): ["train 17"],
     }  # fmt: skip
     assert json.loads(pairs[1].stdout)["needs"]["steps"] == 2
     assert pairs[1].returncode == 2
@@ -97,7 +101,7 @@ def test_the_cleaned_pairs_train(pairs):
     done = run_program("train", "clean/recipe.yaml", "report={}", "export=[]", folder=pairs[0])
 
     assert done.returncode == 0, done.stderr
-    assert json.loads((pairs[0] / "runs/pairs/data.json").read_text())["train"]["rows"] == 16 - 7
+    assert json.loads((pairs[0] / "runs/pairs/data.json").read_text())["train"]["rows"] == 30 - 7
 
 
 def test_pairs_that_cannot_be_used_are_skipped_where_the_recipe_says_so(pairs):

@@ -22,7 +22,7 @@ from hf_tasks.data.texts import load_whole, shown_text
 from hf_tasks.errors import DataError, ModelError
 from hf_tasks.tasks.siamese.data import TEXT_COLUMNS, WITHOUT_LABEL
 from hf_tasks.tasks.siamese.labels import label_of
-from hf_tasks.tasks.siamese.model import open_encoder
+from hf_tasks.tasks.siamese.model import build_static, count_tokens, open_encoder, token_limit
 from hf_tasks.tasks.siamese.settings import Settings
 
 SAMPLE_ROWS = 20_000
@@ -159,18 +159,24 @@ def _find_one_sided(labels: Sequence[float | None]) -> list[Finding]:
 
 
 def _find_cut(settings: Settings, rows: Sequence[FoundRow], texts: Sequence[Texts]) -> list[Finding]:
-    """Rows with a text above what the encoder reads; new embeddings have no tokenizer before training."""
-    if settings.model.name is None:
-        return []
+    """Rows with a text above what the encoder reads."""
+    static, max_length = settings.model.static, settings.model.max_length
     try:
         encoder = open_encoder(settings.model)
     except ModelError:  # which the trial tells
         return []
-    limit, tokenizer = (None, None) if encoder is None else (encoder.max_seq_length, encoder.tokenizer)
-    if limit is None or not callable(tokenizer):
+    if static is not None and max_length is not None:
+        # Its tokens are learnt anew at each training; those of the rows that were looked at stand for them.
+        trained = {
+            text
+            for row, of_row in zip(rows, texts, strict=True)
+            if row.section == "train"
+            for text in of_row
+            if text
+        }
+        encoder = build_static(static, sorted(trained), max_length=max_length)
+    limit = None if encoder is None else token_limit(encoder)
+    if encoder is None or limit is None:
         return []
-    lengths = []
-    for of_row in texts:
-        encoded = tokenizer([text or "" for text in of_row], truncation=False, verbose=False)["input_ids"]
-        lengths.append(max(map(len, encoded)))
+    lengths = [max(count_tokens(encoder, [text or "" for text in of_row])) for of_row in texts]
     return find_cut(rows, lengths, limit)

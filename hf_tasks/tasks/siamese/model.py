@@ -176,16 +176,28 @@ def load_pair_model(folder: Path) -> PairModel:
 
 def count_cut_texts(encoder: SentenceTransformer, texts: Iterable[str]) -> int:
     """How many texts have more tokens than the encoder reads."""
-    tokenizer, length = encoder.tokenizer, encoder.max_seq_length
-    portions = in_portions(texts, len)
-    if isinstance(tokenizer, Tokenizer):
-        if tokenizer.truncation is None:
-            return 0
-        return sum(bool(of.overflowing) for portion in portions for of in tokenizer.encode_batch(portion))
-    if length is None:
+    limit = token_limit(encoder)
+    if limit is None:
         return 0
-    encoded = (tokenizer(portion, truncation=False, verbose=False)["input_ids"] for portion in portions)
-    return sum(len(ids) > length for of_portion in encoded for ids in of_portion)
+    portions = in_portions(texts, len)
+    return sum(count > limit for portion in portions for count in count_tokens(encoder, portion))
+
+
+def token_limit(encoder: SentenceTransformer) -> int | None:
+    """Tokens of a text that the encoder reads; None where it reads all, or says nothing."""
+    tokenizer = encoder.tokenizer
+    if isinstance(tokenizer, Tokenizer):
+        return None if tokenizer.truncation is None else tokenizer.truncation["max_length"]
+    return encoder.max_seq_length
+
+
+def count_tokens(encoder: SentenceTransformer, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, those that are cut among them."""
+    tokenizer = encoder.tokenizer
+    if isinstance(tokenizer, Tokenizer):
+        parts = [[found, *found.overflowing] for found in tokenizer.encode_batch(texts)]
+        return [sum(len(part.ids) for part in of) for of in parts]
+    return [len(ids) for ids in tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
 
 
 def _model_of(name: str) -> str:
