@@ -1,5 +1,7 @@
 """Which checkpoints stay, which of them is the best, and what a crash may leave behind."""
 
+import json
+import os
 import shutil
 
 import pytest
@@ -7,13 +9,16 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from hf_tasks.callbacks.checkpoints import (
     COMPLETE_MARK,
+    STATE_FILE,
     KeepCheckpoints,
     best_steps,
     checkpoint_folders,
     last_complete_checkpoint,
     remove_incomplete_checkpoints,
     settle_checkpoints,
+    state_of,
 )
+from hf_tasks.errors import UserError
 
 
 def write_checkpoints(folder, steps, *, mark: bool = True) -> None:
@@ -166,3 +171,52 @@ def test_a_best_that_is_gone_is_not_named(tmp_path):
     KeepCheckpoints(1).on_train_begin(arguments(tmp_path), state, TrainerControl())
 
     assert state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint of step 7 as training leaves it."""
+    write_checkpoints(tmp_path, [7], mark=False)
+    state = state_after({7: 0.5})
+    state.save_to_json(str(tmp_path / "checkpoint-7" / STATE_FILE))
+    KeepCheckpoints(1).on_save(arguments(tmp_path), state, TrainerControl())
+    return tmp_path / "checkpoint-7"
+
+
+def test_the_mark_lists_what_was_written_and_the_state_is_read_again(saved):
+    size = (saved / STATE_FILE).stat().st_size
+
+    assert json.loads((saved / COMPLETE_MARK).read_text()) == {"model.safetensors": 7, STATE_FILE: size}
+    assert state_of(saved).log_history == [{"step": 7, "eval_accuracy": 0.5}]
+
+
+def test_a_checkpoint_that_lost_part_of_a_file_is_refused(saved):
+    os.truncate(saved / "model.safetensors", 5)
+
+    with pytest.raises(
+        UserError, match=r"checkpoint-7: damaged: model\.safetensors has 5 bytes, 7 were .*re"
+    ):
+        state_of(saved)
+
+
+def test_a_checkpoint_that_lost_a_file_is_refused(saved):
+    (saved / "model.safetensors").unlink()
+
+    with pytest.raises(UserError, match=r"checkpoint-7: damaged: .*No such file.*remove this folder"):
+        state_of(saved)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{no", b"[]", b"\xff", b"[" * 100_000, b'{"unknown": 1}', b'{"global_step": "7"}',
+     b'{"global_step": 1000000000000000000}'],
+    ids=["none", "cut", "list", "bytes", "deep", "unknown", "text", "far"],
+)  # fmt: skip
+def test_a_state_that_lies_is_refused_in_a_line(saved, content):
+    (saved / COMPLETE_MARK).write_text("")
+    (saved / STATE_FILE).write_bytes(content)
+
+    with pytest.raises(UserError, match=r"checkpoint-7: damaged: .*; remove this folder") as refused:
+        state_of(saved)
+
+    assert "\n" not in str(refused.value)

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from hf_tasks import workflow
 from hf_tasks.artifacts import Artifacts
-from hf_tasks.callbacks.checkpoints import last_complete_checkpoint
+from hf_tasks.callbacks.checkpoints import COMPLETE_MARK, last_complete_checkpoint
 from hf_tasks.errors import ExportError, ModelError, UserError
 from hf_tasks.export.networks import open_network
 from hf_tasks.recipe import load_recipe
@@ -48,8 +48,9 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def copied(trained, tmp_path) -> Path:
-    """A copy of that run, to be tampered with."""
+    """A copy of that run, to be tampered with; an attacker leaves no list of what was written."""
     shutil.copytree(trained / "run", tmp_path / "run")
+    (last_complete_checkpoint(Artifacts(tmp_path / "run").checkpoints) / COMPLETE_MARK).write_text("")
     return tmp_path / "run"
 
 

@@ -1,6 +1,7 @@
 """Keeps the n best checkpoints and the last, and tells whole checkpoints from those a crash cut short."""
 
 import errno
+import json
 import math
 import os
 import re
@@ -17,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hf_tasks.callbacks.history import evaluation_results
 from hf_tasks.errors import UserError
-from hf_tasks.files import sync_file
+from hf_tasks.files import sync_file, write_text
 
 COMPLETE_MARK = "complete"
 STATE_FILE = "trainer_state.json"  # written by the Trainer
@@ -54,10 +55,11 @@ class KeepCheckpoints(TrainerCallback):
         PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            for path in folder.iterdir():
-                if path.is_file():  # a machine that dies must not keep the mark and lose the tensors
-                    sync_file(path)
-            (folder / COMPLETE_MARK).touch()
+            files = [path for path in folder.iterdir() if path.is_file()]
+            for path in files:  # a machine that dies must not keep the mark and lose the tensors
+                sync_file(path)
+            sizes = {path.name: path.stat().st_size for path in sorted(files)}
+            write_text(folder / COMPLETE_MARK, json.dumps(sizes, indent=2))
         settle_checkpoints(state, args, keep_best=self.keep_best)
 
 
@@ -98,6 +100,29 @@ def refused_pickles(checkpoint: str | None) -> Iterator[None]:
             f"{checkpoint}: holds pickled objects that no checkpoint of a run has, and that are never "
             "loaded; remove this folder to go on from the checkpoint before it"
         ) from error
+
+
+def state_of(checkpoint: Path) -> TrainerState:
+    """The Trainer's state at a whole checkpoint, whose files are still as they were written.
+
+    Without the optimizer's file, for one, the Trainer would go on in silence, to other weights.
+
+    Raises:
+        UserError: a file is gone or has another size, or the state is none of this step.
+    """
+    try:
+        sizes = json.loads((checkpoint / COMPLETE_MARK).read_text(encoding="utf-8") or "{}")
+        for name, size in sizes.items():
+            if (found := (checkpoint / name).stat().st_size) != size:
+                raise ValueError(f"{name} has {found:,} bytes, {size:,} were written")
+        state = TrainerState.load_from_json(str(checkpoint / STATE_FILE))
+        if state.global_step != step_of(checkpoint):
+            raise ValueError(f"{STATE_FILE} is of step {state.global_step!r}")
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{checkpoint}: damaged: {error}; remove this folder to go on from the checkpoint before it"
+        ) from error
+    return state
 
 
 def settle_checkpoints(state: TrainerState, args: TrainingArguments, *, keep_best: int) -> None:

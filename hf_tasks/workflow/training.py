@@ -23,11 +23,11 @@ from transformers.utils import CONFIG_NAME
 
 from hf_tasks.artifacts import Artifacts, write_json
 from hf_tasks.callbacks.checkpoints import (
-    STATE_FILE,
     explained_full_disk,
     last_complete_checkpoint,
     refused_pickles,
     settle_checkpoints,
+    state_of,
     step_of,
 )
 from hf_tasks.callbacks.finite import RequireFiniteLoss, paths_of
@@ -244,7 +244,7 @@ def _train(trainer: Trainer, checkpoint: Path | None, recipe: Recipe) -> dict[st
     """Train, from a checkpoint on if there is one, and leave the best weights in the trainer's model."""
     start, resumed, speed = TrainerState(), None, {}
     if checkpoint is not None:
-        start, resumed = TrainerState.load_from_json(str(checkpoint / STATE_FILE)), str(checkpoint)
+        start, resumed = state_of(checkpoint), str(checkpoint)
     stopping = recipe.early_stopping
     patience, threshold = (None, 0.0) if stopping is None else (stopping.patience, stopping.threshold)
     if resumed is not None and training_has_ended(
