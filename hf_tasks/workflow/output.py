@@ -23,7 +23,8 @@ def held_output(artifacts: Artifacts, arguments: TrainingArguments, *, overwrite
     Raises:
         UserError: another training holds it.
     """
-    folder, aside = artifacts.folder, artifacts.folder.with_name(f".{artifacts.folder.name}.replaced")
+    folder = artifacts.folder.resolve()  # a link, as to a larger disk, stays
+    aside = folder.with_name(f".{folder.name}.replaced")
     is_first = arguments.process_index == 0
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     with arguments.main_process_first(local=False):
@@ -32,6 +33,7 @@ def held_output(artifacts: Artifacts, arguments: TrainingArguments, *, overwrite
         if is_first and overwrite and folder.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
+            folder.mkdir()
         elif is_first:
             remove_incomplete_checkpoints(artifacts.checkpoints)
     try:
