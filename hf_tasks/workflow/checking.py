@@ -143,7 +143,7 @@ def _try(
             sources[section] = write_rows(source, Path(folder) / section, kept=kept, labels=labels)
         values = with_sources(recipe.settings.model_dump(), sources)
         trial = replace(recipe, settings=type(recipe.settings).model_validate(values))
-        with _told(findings, "the trial"), _without_messages():
+        with _told(findings, "the trial", {f"{folder}/": "the trial's "}), _without_messages():
             quiet = Console(quiet=True)
             return check(trial, trust_remote_code=trust_remote_code, console=quiet), share
     return None
@@ -162,15 +162,28 @@ def _as_the_recipe_takes_them(recipe: Recipe, findings: Sequence[Finding]) -> li
 
 
 @contextmanager
-def _told(findings: list[Finding], what: str) -> Iterator[None]:
-    """Turn what the user can mend into a finding."""
+def _told(findings: list[Finding], what: str, words: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Turn what the user can mend into a finding, but for what another one has told already.
+
+    Args:
+        findings: to add it to.
+        what: fails.
+        words: that stand for parts of messages which mean nothing to the user.
+    """
     advice = "mend what each line names"
     try:
         yield
-    except RecipeError as error:
-        findings.append(Finding("error", f"mistakes in {what}", advice, examples=error.problems))
     except UserError as error:
-        findings.append(Finding("error", f"{what} fails", advice, examples=str(error).splitlines()))
+        if isinstance(error, RecipeError):
+            kind, lines = f"mistakes in {what}", list(error.problems)
+        else:
+            kind, lines = f"{what} fails", str(error).splitlines()
+        for found, shown in (words or {}).items():
+            lines = [line.replace(found, shown) for line in lines]
+        told = {line for finding in findings for line in finding.examples}
+        new = tuple(line for line in lines if line not in told)
+        if new:
+            findings.append(Finding("error", kind, advice, examples=new))
     except torch.OutOfMemoryError as error:
         advice = "lower training.per_device_train_batch_size, with gradient_accumulation_steps in its place"
         findings.append(Finding("error", "a step does not fit into memory", advice, examples=(str(error),)))
