@@ -7,6 +7,7 @@ import shutil
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from hf_tasks.callbacks import checkpoints
 from hf_tasks.callbacks.checkpoints import (
     COMPLETE_MARK,
     STATE_FILE,
@@ -188,6 +189,19 @@ def test_the_mark_lists_what_was_written_and_the_state_is_read_again(saved):
 
     assert json.loads((saved / COMPLETE_MARK).read_text()) == {"model.safetensors": 7, STATE_FILE: size}
     assert state_of(saved).log_history == [{"step": 7, "eval_accuracy": 0.5}]
+
+
+def test_all_of_a_checkpoint_is_on_the_disk_before_it_is_marked(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        checkpoints,
+        "sync_file",
+        lambda path: synced.append((path.name, (path.parent / COMPLETE_MARK).exists())),
+    )
+
+    save_all(tmp_path, {1: 0.5}, keep_best=1)
+
+    assert synced == [("model.safetensors", False)]
 
 
 def test_a_checkpoint_that_lost_part_of_a_file_is_refused(saved):

@@ -1,6 +1,7 @@
 """Files are whole or not there, in every place of the program that writes one."""
 
 import ast
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,17 @@ def test_a_file_is_replaced_only_when_the_new_one_is_whole(tmp_path):
 
     assert target.read_text() == "old"
     assert [path.name for path in target.parent.iterdir()] == ["answers.csv"]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("old")
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append((tmp_path / "a.txt").read_text()))
+
+    write_text(tmp_path / "a.txt", "new")
+
+    assert synced == ["old"]
+    assert (tmp_path / "a.txt").read_text() == "new"
 
 
 def test_what_a_kill_left_aside_does_not_stand_in_the_way(tmp_path):

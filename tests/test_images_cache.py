@@ -8,6 +8,7 @@ from io import BytesIO
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -102,6 +103,40 @@ def test_only_pictures_that_are_new_or_changed_are_decoded(rows, odd_pictures):
     assert packed(rows)[0].shape == (90, 90, 3)
 
 
+def test_a_picture_of_the_same_size_that_was_changed_has_another_key(rows, odd_pictures):
+    before = picture_keys(rows)
+    os.utime(odd_pictures[0], (1, 1))
+
+    after = picture_keys(rows)
+
+    changed = [row for row in range(len(rows)) if rows[row]["image"]["path"] == str(odd_pictures[0])]
+    assert changed
+    assert np.flatnonzero(before != after).tolist() == changed
+
+
+def test_a_pack_that_lies_about_what_it_holds_is_damaged_and_mended(rows):
+    folder = pack_pictures(rows.select(range(3)), TRAIN, progress=silent).folder
+    [pack] = folder.glob("*.arrow")
+    with pa.ipc.open_file(str(pack)) as whole:
+        schema, first = whole.schema, whole.get_batch(0)
+    keys = picture_keys(rows.select(range(3)))
+    lies = {
+        "keys cut": (schema.with_metadata({"keys": b"odd"}), [first]),
+        "fewer pictures": (schema, [first]),
+        "an empty batch": (schema, [first, first.slice(0, 0), first]),
+    }
+    for what, (written, batches) in lies.items():
+        with pa.ipc.new_file(str(pack), written) as file:
+            for batch in batches:
+                file.write_batch(batch)
+
+        with pytest.raises(DataError, match=r"damaged.*hf-tasks prepare"):
+            list(PackedPictures(folder, keys))
+
+        mended = pack_pictures(rows.select(range(3)), TRAIN, progress=silent, verify=True)
+        assert mended.decoded == 3, what
+
+
 def test_another_way_to_decode_is_another_cache():
     hard = TrainTransform(load_augmentation("hard"), seed=0, image_size=(32, 32), mean=MEAN, std=STD)
     other_seed = TrainTransform(load_augmentation("medium"), seed=9, image_size=(32, 32), mean=STD, std=STD)
@@ -127,8 +162,6 @@ def test_after_a_kill_the_packs_that_were_whole_are_kept(rows):
 
 
 def pack_count(pack) -> int:
-    import pyarrow as pa
-
     return pa.ipc.open_file(str(pack)).num_record_batches
 
 

@@ -36,12 +36,16 @@ def open_pack(path: Path) -> pa.ipc.RecordBatchFileReader:
     """What read_picture reads from.
 
     Raises:
-        DataError: it is no whole Arrow file.
+        DataError: it is no whole Arrow file, or has not a key for each picture.
     """
     try:
-        return pa.ipc.open_file(pa.OSFile(str(path)))
-    except (OSError, pa.ArrowException) as error:
+        reader = pa.ipc.open_file(pa.OSFile(str(path)))
+        size = len((reader.schema.metadata or {}).get(KEYS_ENTRY, b""))
+        if size != KEY_BYTES * reader.num_record_batches:
+            raise ValueError(f"{size} bytes of keys for {reader.num_record_batches} pictures")
+    except (OSError, pa.ArrowException, ValueError) as error:
         raise DataError(f"{path}: a damaged pack of pictures ({error}); {AGAIN}") from error
+    return reader
 
 
 def read_picture(reader: pa.ipc.RecordBatchFileReader, place: int, path: Path) -> np.ndarray:
@@ -55,7 +59,7 @@ def read_picture(reader: pa.ipc.RecordBatchFileReader, place: int, path: Path) -
         if _checksum(pixels, height, width) == checksum:
             return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
         reason = "its checksum is another"
-    except (OSError, pa.ArrowException, ValueError, TypeError) as error:
+    except (OSError, pa.ArrowException, ValueError, TypeError, IndexError) as error:
         reason = str(error)
     raise DataError(f"{path}: picture {place} of the pack is damaged: {reason}; {AGAIN}")
 
