@@ -145,6 +145,19 @@ def test_combinations_that_occur_once_are_drawn_together():
     assert is_validation_N.sum() == 2
 
 
+def test_a_class_that_was_drawn_whole_gets_its_first_picture_back():
+    # Each combination occurs once, so half of the six rows are drawn by their hashes: both rows of class 0.
+    classes_as_drawn = [{1}, {0, 1}, {0, 2}, {1, 2}, {2}, {1, 2, 3}]
+    order = by_hand_order(range(6), seed=5)
+    labels = np.zeros((6, 4), np.float32)
+    for row, classes in zip(order, classes_as_drawn, strict=True):
+        labels[row, list(classes)] = 1
+
+    is_validation_N = stratified_split([f"{row}.png" for row in range(6)], labels, fraction=0.5, seed=5)
+
+    assert set(np.flatnonzero(is_validation_N)) == {order[0], order[2]}
+
+
 @pytest.mark.parametrize("labels", [np.arange(5), np.eye(5)])
 def test_one_row_a_class_cannot_be_split(labels):
     is_validation_N = stratified_split([f"{row}.png" for row in range(5)], labels, fraction=0.5, seed=0)
@@ -179,6 +192,10 @@ def test_the_split_is_the_same_on_every_machine():
 
 
 def by_hand(*, seed):
-    draws = {row: hashlib.blake2b(f"{seed}\0{row}.png".encode(), digest_size=8).digest() for row in range(20)}
-    classes = [sorted(range(first, 20, 2), key=draws.get) for first in (0, 1)]
-    return sorted(row for rows in classes for row in rows[:2])
+    return sorted(row for first in (0, 1) for row in by_hand_order(range(first, 20, 2), seed=seed)[:2])
+
+
+def by_hand_order(rows, *, seed):
+    return sorted(
+        rows, key=lambda row: hashlib.blake2b(f"{seed}\0{row}.png".encode(), digest_size=8).digest()
+    )
