@@ -1,7 +1,9 @@
 """Planted faults of labels, each found and told by hand-made findings."""
 
+import pytest
+
 from hf_tasks.contract.examination import Finding, FoundRow
-from hf_tasks.data.label_findings import LabelledRows, find_alike, find_label_faults, find_rare
+from hf_tasks.data.label_findings import LabelledRows, find_alike, find_label_faults, find_nothing, find_rare
 
 
 def part(section: str, labels: list[str | None]) -> LabelledRows:
@@ -24,6 +26,25 @@ def test_missing_labels_are_left_out():
 
     assert [(finding.severity, finding.kind) for finding in found] == [("error", "rows without a label")]
     assert found[0].rows == (FoundRow("train", 6, "6.png", is_left_out=True),)
+
+
+def test_classes_that_read_as_no_label_are_told_and_kept():
+    train = part("train", ["a"] * 5 + ["NaN"] * 5 + ["None of them"] * 5 + ["nana"] * 5)
+
+    [found] = find_label_faults(train, [part("validation", ["a", "None of them", "nana", "NaN"])])
+
+    assert (found.severity, found.kind) == ("warning", "labels that read as if there were none")
+    assert [(row.section, row.number) for row in found.rows] == [
+        *(("train", number) for number in range(6, 11)),
+        ("validation", 4),
+    ]
+    assert not any(row.is_left_out or row.label for row in found.rows)
+    assert found.rows[0].text == "6.png: 'NaN'"
+
+
+@pytest.mark.parametrize("name", ["NA", "N/A", "#N/A", "<NA>", "None", "NULL", "null", "nan", " nan"])
+def test_each_way_to_write_nothing_is_known(name):
+    assert [finding.count for finding in find_nothing([part("train", ["a", name])])] == [1]
 
 
 def test_spellings_that_look_alike_become_the_commonest_without_spaces():

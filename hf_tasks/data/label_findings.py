@@ -13,6 +13,8 @@ IMBALANCE = 10
 # A name that is this much rarer than one it resembles is taken for a slip of the pen.
 SLIP_SHARE = 0.2
 SLIP_LETTERS = 4
+# How programs write that there is nothing, upper and lower case aside; a blank cell is no label anyway.
+NOTHING = {"nan", "none", "null", "nil", "na", "n/a", "<na>", "#n/a", "#na"}
 
 Labels = tuple[str, ...]
 
@@ -67,7 +69,7 @@ def find_label_faults(
     spellings = right_spellings(parts)
     mended_train, *mended_others = (replace_names(part, spellings) for part in parts)
     counts = mended_train.counts()
-    found = [*find_missing_labels(parts), *find_spellings(parts, spellings)]
+    found = [*find_missing_labels(parts), *find_nothing(parts), *find_spellings(parts, spellings)]
     if are_classes_shared:
         found += find_unseen(mended_others, set(counts))
         for part in mended_others:
@@ -85,6 +87,22 @@ def find_missing_labels(parts: Sequence[LabelledRows]) -> list[Finding]:
     ]
     advice = "fill them in, or remove the rows"
     return [Finding("error", "rows without a label", advice, tuple(found))] if found else []
+
+
+def find_nothing(parts: Sequence[LabelledRows]) -> list[Finding]:
+    """Labels by which other programs mean that there is none; here they are classes, as someone may mean."""
+    names = {name for part in parts for name in part.counts() if name.strip().casefold() in NOTHING}
+    found = [
+        replace(row, text=f"{row.text}: {name!r}")
+        for part in parts
+        for row, labels in zip(part.rows, part.labels, strict=True)
+        for name in labels or ()
+        if name in names
+    ]
+    advice = "they are trained as classes; empty the cells or remove the rows, if no label is meant"
+    return (
+        [Finding("warning", "labels that read as if there were none", advice, tuple(found))] if found else []
+    )
 
 
 def find_spellings(parts: Sequence[LabelledRows], spellings: Mapping[str, str]) -> list[Finding]:
