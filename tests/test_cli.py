@@ -390,6 +390,7 @@ WITHOUT_TORCH = "import sys; from hf_tasks import cli; sys.modules['torch'] = No
         (["train", DIGITS, "output=full/file/run"], "full/file is a file, wanted a folder"),
         (["train", DIGITS, "output=/proc/full/run"], "output: /proc/full/run cannot be written ("),
         (["train", DIGITS, f"output={'long' * 64}"], "cannot be written (File name too long)"),
+        (["recipes", "copy", "digits", "long" * 64], "long: File name too long; name another"),
         (
             ["train", "moved/recipe.yaml", "--resume"],
             "output: runs/digits holds no run to resume; the one beside moved/recipe.yaml goes on with "

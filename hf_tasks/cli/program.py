@@ -10,8 +10,9 @@ from hf_tasks.cli import indexing, material, runs, training
 from hf_tasks.cli.screen import errors, is_first_process, quiet_libraries, show_own_messages
 from hf_tasks.errors import UserError
 
-# What only the user can mend: who may write where, and the room on a disk.
+# What only the user can mend: who may write where, the room on a disk, and what a system takes for a name.
 REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_NAMES = {errno.ENAMETOOLONG, errno.ELOOP}
 
 app = typer.Typer(
     help="From pictures or texts to a trained, measured and delivered model, with one readable recipe.",
@@ -53,9 +54,10 @@ def main() -> None:
     except UserError as error:
         _end_with(str(error))
     except OSError as error:
-        if error.errno not in REFUSALS:
+        if error.errno not in REFUSALS | NO_NAMES:
             raise
-        _end_with(f"{error.filename or 'a file'}: {error.strerror}; make room, or see who may write there")
+        advice = "name another" if error.errno in NO_NAMES else "make room, or see who may write there"
+        _end_with(f"{error.filename or 'a file'}: {error.strerror}; {advice}")
 
 
 def _end_with(message: str) -> NoReturn:
