@@ -122,13 +122,13 @@ def test_lanczos_is_refused_by_both():
 
 def test_temperature_and_thresholds_are_inside():
     pictures = Pictures(picture_steps(CONFIG), lambda row: None, "sigmoid", 2.0, (0.5, 0.9))
-    outputs = np.array([[2.0, 2.0], [-2.0, 6.0]], np.float32)
+    outputs = np.array([[2.0, 2.0], [-2.0, 6.0], [0.0, 0.0]], np.float32)
 
     probabilities, decisions = run(answer_graph(pictures), "outputs", outputs)
 
-    expected = 1 / (1 + np.exp(-outputs / 2))  # 0.731, 0.731; 0.269, 0.953
+    expected = 1 / (1 + np.exp(-outputs / 2))  # 0.731, 0.731; 0.269, 0.953; 0.5, 0.5
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
-    assert decisions.tolist() == [[1, 0], [0, 1]]
+    assert decisions.tolist() == [[1, 0], [0, 1], [1, 0]]  # what reaches its threshold is there
 
 
 class Means(torch.nn.Module):
