@@ -1,6 +1,7 @@
 """Exports of a trained classifier: what is written, what the proof finds, what happens to files that fail."""
 
 import csv
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -23,7 +24,7 @@ from hf_tasks.export.compare import choose_rows, compare_networks
 from hf_tasks.export.files import ExportedFile, metadata_texts, require_formats, write_files
 from hf_tasks.export.networks import open_network
 from hf_tasks.export.onnx import has_weights_beside
-from hf_tasks.export.parity import Parity, parts_of, read_records
+from hf_tasks.export.parity import Parity, parts_of, read_records, sha256_of
 from hf_tasks.export.produce import ExportOptions, export_run, try_formats
 from hf_tasks.export.prove import prove_files
 from hf_tasks.export.tolerance import refusal, tolerance_of
@@ -320,6 +321,27 @@ def test_an_export_replaces_the_one_before_it_and_leaves_nothing_else(make_plan,
     assert {record.examples for record in parity.records} == {1}
     wanted = {*(record.file for record in parity.records), "export/parity.json"}
     assert {name for name in files() if "/triton/" not in name or name.endswith(".pt")} == wanted
+
+
+def test_a_repository_that_cannot_be_written_leaves_the_earlier_one_and_every_proof(
+    exported, run_folder, make_plan, tmp_path, monkeypatch
+):
+    def fill_disk(repository, *_):
+        (repository / "half").mkdir(parents=True)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shutil.copytree(run_folder / "export", tmp_path / "export")
+    earlier = {item["format"] for item in read_records(tmp_path / "export/parity.json")}
+    monkeypatch.setattr("hf_tasks.export.triton.write_model", fill_disk)
+    options = ExportOptions(("torchscript", "triton"), sample=1)
+
+    with pytest.raises(OSError, match="No space left"):
+        export_run(make_plan(), options, tmp_path / "export", run_folder=tmp_path, facts={"new": "one"})
+
+    records = read_records(tmp_path / "export/parity.json")
+    assert {item["format"] for item in records} == earlier
+    assert all(sha256_of(tmp_path / item["file"]) == item["sha256"] for item in records)
+    assert not list(tmp_path.rglob("half"))
 
 
 def test_temperature_and_thresholds_of_several_classes_come_out_of_the_complete_graphs(

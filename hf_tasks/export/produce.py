@@ -68,16 +68,18 @@ def export_run(
         records = [_settle(record, folder, run_folder, names) for record in records]
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+    reference = measure_latency(TorchNetwork(plan), first_input(plan))
+    parity = Parity(tuple(records), plan.rows, reference, tuple(impossible))
+    parity.write(folder / PARITY, anew=plain_formats(options.formats))
+    anew = (*options.formats, *plain_formats(options.formats))
     if "triton" in options.formats:
         try:
             axes = free_axes(plan, has_free_size=options.has_free_size)
-            records += _pack(replace(plan, axes=axes), records, folder, run_folder)
+            packed = _pack(replace(plan, axes=axes), records, folder, run_folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    reference = measure_latency(TorchNetwork(plan), first_input(plan))
-    parity = Parity(tuple(records), plan.rows, reference, tuple(impossible))
-    anew = (*options.formats, *plain_formats(options.formats))
-    parity.write(folder / PARITY, anew=anew)
+        parity = replace(parity, records=(*records, *packed))
+        parity.write(folder / PARITY, anew=anew)
     if options.budget is None or impossible:
         return parity
     plain = [record for record in records if record.format in PLAIN_FILES]
@@ -179,8 +181,7 @@ def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder:
     from hf_tasks.export.triton import NOT_SERVED, why_refused, write_model
 
     repository, rejected, aside = folder / "triton", folder / REJECTED / "triton", folder / ASIDE
-    for place in (repository, rejected):
-        shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(rejected, ignore_errors=True)
     packed = []
     for record in records:
         if record.passed and record.format not in NOT_SERVED:
@@ -205,4 +206,6 @@ def _pack(plan: ExportPlan, records: Sequence[Record], folder: Path, run_folder:
             )
     if packed:
         replace_folder(aside, repository)
+    else:
+        shutil.rmtree(repository, ignore_errors=True)
     return packed
