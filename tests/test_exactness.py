@@ -178,7 +178,8 @@ def test_interrupted_in_a_step_saves_it_and_resumed_is_the_same_run(
     assert "Traceback" not in printed
     assert f"stopped at step {saved}, which is saved" in printed
     assert f"hf-tasks train {folder / name}/recipe.yaml --resume" in printed
-    run_to_end(["train", f"{folder / name}/recipe.yaml", "--resume"], folder / f"{name}.log")
+    told = run_to_end(["train", f"{folder / name}/recipe.yaml", "--resume"], folder / f"{name}-resumed.log")
+    assert f"goes on after step {saved}\n" in told
     require_same_answer(folder / name, uninterrupted)
 
 

@@ -204,6 +204,8 @@ def _fit(
     if arguments.process_index == 0:
         _write_start(artifacts, recipe, arguments, splits.facts)
     checkpoint = last_complete_checkpoint(artifacts.checkpoints)
+    if checkpoint is not None and arguments.process_index == 0:
+        console.print(f"goes on after step {step_of(checkpoint)}", markup=False)
     if trackers is not None:
         defaults = task.training_defaults(recipe.settings)
         trackers.follow(trainer, task, training_defaults=defaults, checkpoint=checkpoint)
