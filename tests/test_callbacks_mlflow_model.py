@@ -40,9 +40,10 @@ def test_a_language_model_loads_as_a_pipeline_and_answers_by_pyfunc(tmp_path, ki
     torch.manual_seed(0)
     if kind == "fill-mask":
         sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-        BertForMaskedLM(BertConfig(len(WORDS), **sizes)).save_pretrained(tmp_path / "saved")
+        BertForMaskedLM(BertConfig(vocab_size=len(WORDS), **sizes)).save_pretrained(tmp_path / "saved")
     else:
-        config = GPT2Config(len(WORDS), n_embd=8, n_layer=1, n_head=1, bos_token_id=3, eos_token_id=1)
+        sizes = {"n_embd": 8, "n_layer": 1, "n_head": 1}
+        config = GPT2Config(vocab_size=len(WORDS), bos_token_id=3, eos_token_id=1, **sizes)
         GPT2LMHeadModel(config).save_pretrained(tmp_path / "saved")
     tokens = {"unk_token": "[UNK]", "pad_token": "[PAD]", "mask_token": "[MASK]", "eos_token": "[PAD]"}
     PreTrainedTokenizerFast(tokenizer_object=_tokenizer(), **tokens).save_pretrained(tmp_path / "saved")

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.csv
 import pytest
 import torch
+import transformers
 from rich.console import Console
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
@@ -196,6 +197,7 @@ def test_the_padding_token_is_saved_with_the_model(scored_run):
     assert saved.encoder.tokenizer.pad_token == END
 
 
+@pytest.mark.skipif(not transformers.__version__.startswith("4."), reason="transformers 5 has GPT-2 traced")
 def test_torchscript_of_a_model_that_cannot_be_traced_is_refused_before_training(folder):
     columns = "{text_1: a, text_2: b, label: score}"
     path = folder / "traced.yaml"

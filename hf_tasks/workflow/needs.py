@@ -104,7 +104,7 @@ def find_unreachable(recipe: Recipe) -> Iterator[Finding]:
 def shown_bytes(count: float) -> str:
     """A size in the unit that people would take."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
+        if count < 1000:
             return f"{count:.3g} {unit}"
         count /= 1024
     return f"{count:.3g} TiB"
@@ -114,8 +114,12 @@ def shown_seconds(seconds: float) -> str:
     """A time in the unit that people would take."""
     for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {unit}"
-    return f"{seconds:.2g} s"
+            return f"{_two_digits(seconds / size)} {unit}"
+    return f"{_two_digits(seconds)} s"
+
+
+def _two_digits(number: float) -> str:
+    return f"{number:.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def _why_silent(uri: str) -> str | None:
