@@ -33,7 +33,7 @@ from hf_tasks.images.transform import TrainTransform
 from hf_tasks.tasks.image_classification.model import build_classifier
 from hf_tasks.tasks.image_classification.trainer import ImageClassificationTrainer
 
-PICTURES = 640
+PICTURES = 1920
 EPOCHS = 4
 SIDE = 64
 WANTED_RATIO = 5.0
@@ -86,7 +86,7 @@ def epoch_seconds(rows: datasets.Dataset, folder: Path, *, cached: bool) -> tupl
     model = build_classifier(opened, class_names=["a", "b"], is_multilabel=False, drop_rate=0.0)
     arguments = TrainingArguments(
         str(folder),
-        per_device_train_batch_size=16,
+        per_device_train_batch_size=64,
         dataloader_num_workers=2,
         dataloader_persistent_workers=True,
         remove_unused_columns=False,
