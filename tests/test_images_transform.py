@@ -129,7 +129,8 @@ def test_worker_count_and_batch_size_change_no_example(rows, workers, batch_size
 def test_normalising_gives_what_the_formula_says():
     gray = np.full((40, 40, 3), 100, dtype=np.uint8)
 
-    pixel_values = train_transform(Augmentation((1.0, 1.0), ()))(gray, epoch=0, index=0)
+    transform = train_transform(Augmentation((1.0, 1.0), ()))
+    (pixel_values,) = transform.normalise(transform(gray, epoch=0, index=0)[None])
 
     expected = torch.tensor([(100 / 255 - mean) / std for mean, std in zip(MEAN, STD, strict=True)])
     assert pixel_values.is_contiguous()

@@ -42,7 +42,7 @@ class TrainingPictures(Dataset):
         return len(self.rows)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """The example: `pixel_values`, float32 (3, height, width), and `labels`, int or float32 (classes,).
+        """The example: `pixel_values` (3, height, width), for `finish`; `labels`, int or float32 (classes,).
 
         Raises:
             DataError: the picture is not readable.
@@ -58,6 +58,14 @@ class TrainingPictures(Dataset):
         else:
             pixel_values = self.transform(pixels_HWC, epoch=epoch, index=row)
         return {"pixel_values": pixel_values, "labels": _label(values[self.label_column])}
+
+    def finish(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The batch with the network's input, float32, in place of bytes; another batch as it is."""
+        pixels_BCHW = batch["pixel_values"]
+        if pixels_BCHW.dtype != torch.uint8:
+            return batch
+        assert isinstance(self.transform, TrainTransform)
+        return {**batch, "pixel_values": self.transform.normalise(pixels_BCHW)}
 
 
 class ValidationPictures(Dataset):
@@ -82,7 +90,7 @@ class ValidationPictures(Dataset):
         return len(self.rows)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        """The example: as of TrainingPictures.
+        """The example: as of TrainingPictures, but the network's input already, float32.
 
         Raises:
             DataError: the picture is not readable.

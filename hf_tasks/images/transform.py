@@ -31,7 +31,11 @@ INTERPOLATIONS = {
 
 
 class TrainTransform:
-    """Random crop, augmentation, normalisation: all decided by (seed, epoch, index), in any process."""
+    """Random crop and augmentation, decided by (seed, epoch, index) in any process; then normalisation.
+
+    The first gives bytes, a quarter of what the network's input takes: that is what workers hand over, and
+    what goes to the device, where `normalise` makes the input of it.
+    """
 
     def __init__(
         self,
@@ -89,7 +93,7 @@ class TrainTransform:
             index: row of the picture.
 
         Returns:
-            float32 of shape (3, height, width), normalised.
+            uint8 of shape (3, height, width), for `normalise`.
 
         Raises:
             UserError: the augmentation changed the size of the picture.
@@ -106,9 +110,12 @@ class TrainTransform:
                 f"augmentation: made a picture of (height, width) {augmented_HWC.shape[:2]}, "
                 f"wanted {self.image_size}; take RandomRotate90, D4 and their like out, or use a square size"
             )
-        # Reordering one byte a value is cheaper than reordering four.
-        values_CHW = torch.from_numpy(augmented_HWC).permute(2, 0, 1).contiguous().float()
-        return values_CHW.mul_(self._factor_C11).add_(self._shift_C11)
+        return torch.from_numpy(augmented_HWC).permute(2, 0, 1).contiguous()
+
+    def normalise(self, pixels_BCHW: Tensor) -> Tensor:
+        """The network's input, float32, for a batch of pictures, on their device."""
+        factor_C11, shift_C11 = (each.to(pixels_BCHW.device) for each in (self._factor_C11, self._shift_C11))
+        return pixels_BCHW.float().mul_(factor_C11).add_(shift_C11)
 
     def _resize(self, crop_HWC: np.ndarray) -> np.ndarray:
         height, width = self.image_size

@@ -105,7 +105,8 @@ def epoch_seconds(rows: datasets.Dataset, folder: Path, *, cached: bool) -> tupl
     loader, seconds = trainer.get_train_dataloader(), []
     for _ in range(EPOCHS):
         begun = time.perf_counter()
-        assert sum(len(batch["labels"]) for batch in loader) == len(rows)
+        finished = (trainer.train_dataset.finish(batch) for batch in loader)
+        assert sum(len(batch["pixel_values"]) for batch in finished) == len(rows)
         seconds.append(time.perf_counter() - begun)
     del loader
     notes = NoteEpochs()

@@ -27,7 +27,6 @@ from transformers import (
     ProgressCallback,
     TrainerCallback,
     TrainingArguments,
-    default_data_collator,
     set_seed,
 )
 from transformers.optimization import get_cosine_schedule_with_warmup
@@ -120,14 +119,14 @@ def run_plain(trainer: ImageClassificationTrainer) -> tuple[Times, torch.Tensor]
         trainer.train_dataset,
         batch_size=BATCH_SIZE,
         sampler=sampler,
-        collate_fn=default_data_collator,
         num_workers=trainer.args.dataloader_num_workers,
         pin_memory=trainer.args.dataloader_pin_memory,
     )
     model.train()
     ends: Times = []
     for batch in endless(loader, sampler):
-        logits_BC = model(pixel_values=batch["pixel_values"].to(device)).logits
+        pixels_BCHW = trainer.train_dataset.finish(batch)["pixel_values"].to(device)
+        logits_BC = model(pixel_values=pixels_BCHW).logits
         functional.cross_entropy(logits_BC, batch["labels"].to(device)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), trainer.args.max_grad_norm)
         optimizer.step()

@@ -10,7 +10,7 @@ import datasets
 import evaluate
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from transformers import (
     EvalPrediction,
     TimmWrapperForImageClassification,
@@ -90,6 +90,7 @@ class ImageClassificationTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
+            data_collator=default_collate,
             train_dataset=self._training,
             eval_dataset=eval_dataset,
             compute_loss_func=loss or self.plain_loss,
@@ -135,6 +136,11 @@ class ImageClassificationTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             logits_NC = model(pixel_values=inputs["pixel_values"]).logits
         return None, logits_NC.detach().float(), inputs["labels"]
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Batches on their device, training pictures as the network takes them."""
+        inputs = super()._prepare_inputs(inputs)
+        return inputs if self._training is None else self._training.finish(inputs)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed

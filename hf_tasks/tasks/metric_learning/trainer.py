@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from transformers import (
     EvalPrediction,
     TimmWrapperImageProcessor,
@@ -93,6 +93,7 @@ class MetricLearningTrainer(Trainer):
         super().__init__(
             model=EmbedderWithLoss(model, loss),
             args=args,
+            data_collator=default_collate,
             train_dataset=self._training,
             eval_dataset=eval_dataset,
             compute_metrics=self._compute_metrics,
@@ -163,6 +164,11 @@ class MetricLearningTrainer(Trainer):
         wrapped.embedder.load_state_dict(load_file(folder / SAFE_WEIGHTS_NAME))
         if wrapped.loss is not None and (folder / LOSS_FILE).is_file():
             wrapped.loss.load_state_dict(load_file(folder / LOSS_FILE))
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Batches on their device, training pictures as the network takes them."""
+        inputs = super()._prepare_inputs(inputs)
+        return inputs if self._training is None else self._training.finish(inputs)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
