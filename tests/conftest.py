@@ -23,6 +23,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf_tasks-tests-")
 # Tests run side by side; threads that wait for a core in turn make all of them slow.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# On a GPU float32 is compared with what float32 gives, not with the ten bits of a TF32 product.
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 
 def pytest_collection_modifyitems(items):

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-FORKED = multiprocessing.get_context("forkserver")
+# Among what the server imports some open a GPU where there is one, and a fork could not use it any more.
+FORKED = multiprocessing.get_context("spawn" if shutil.which("nvidia-smi") else "forkserver")
 FORKED.set_forkserver_preload(["counted_lines", "warm_program"])
 # The server does not take over sys.path.
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -80,7 +81,13 @@ def run_group(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    # Without a GPU, as a machine may have fewer than processes.
+    shared = {
+        "WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     logs = [log.with_suffix(f".{rank}") for rank in range(processes)]
     started = [
         start(
