@@ -114,7 +114,7 @@ def test_the_sampler_gives_every_row_once_in_an_order_of_seed_and_epoch():
 
 
 def pictures_of(loader) -> torch.Tensor:
-    return torch.cat([batch["pixel_values"] for batch in loader])
+    return torch.cat([batch["pixels"] for batch in loader])
 
 
 @pytest.mark.parametrize("augmentation", ["medium", "hard"])
@@ -123,7 +123,7 @@ def test_a_training_picture_depends_on_seed_epoch_and_row_alone(tmp_path, augmen
     trainer = build_trainer(tmp_path, augmentation=augmentation)
     keys = trainer._get_train_sampler()
     keys.set_epoch(epoch)
-    one_by_one = torch.stack([trainer.train_dataset[key]["pixel_values"] for key in keys])
+    one_by_one = torch.stack([trainer.train_dataset[key]["pixels"] for key in keys])
 
     for batch_size, workers in ((8, 0), (5, 0), (5, 2)):
         other = build_trainer(
@@ -151,7 +151,7 @@ def test_a_training_picture_differs_by_seed_and_by_epoch(tmp_path):
         other_seed.train_dataset[ExampleKey(0, 5)],
     ]
 
-    first, second, third = (picture["pixel_values"] for picture in pictures)
+    first, second, third = (picture["pixels"] for picture in pictures)
     assert not torch.equal(first, second)
     assert not torch.equal(first, third)
 

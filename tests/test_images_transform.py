@@ -114,7 +114,7 @@ def test_worker_count_and_batch_size_change_no_example(rows, workers, batch_size
     pictures = TrainingPictures(rows, train_transform(load_augmentation("hard")), label_column="label")
     sampler = EpochKeys(len(rows), seed=0)
     sampler.set_epoch(2)
-    backwards = {row: pictures[ExampleKey(2, row)]["pixel_values"] for row in reversed(range(9))}
+    backwards = {row: pictures[ExampleKey(2, row)]["pixels"] for row in reversed(range(9))}
 
     disturb_global_state(workers + batch_size)
     loader = DataLoader(pictures, batch_size, sampler=sampler, num_workers=workers)
@@ -123,7 +123,7 @@ def test_worker_count_and_batch_size_change_no_example(rows, workers, batch_size
     labels = torch.cat([batch["labels"] for batch in batches]).tolist()
     assert labels == [key.row for key in sampler]
     wanted = torch.stack([backwards[row] for row in labels])
-    assert torch.equal(torch.cat([batch["pixel_values"] for batch in batches]), wanted)
+    assert torch.equal(torch.cat([batch["pixels"] for batch in batches]), wanted)
 
 
 def test_normalising_gives_what_the_formula_says():

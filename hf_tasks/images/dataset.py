@@ -42,7 +42,9 @@ class TrainingPictures(Dataset):
         return len(self.rows)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """The example: `pixel_values` (3, height, width), for `finish`; `labels`, int or float32 (classes,).
+        """The example: `pixels`, bytes (3, height, width) for `finish`; `labels`, int or float32 (classes,).
+
+        Without augmentation it is `pixel_values`, the network's input already, in place of `pixels`.
 
         Raises:
             DataError: the picture is not readable.
@@ -53,19 +55,17 @@ class TrainingPictures(Dataset):
             pixels_HWC = self.packed[row]
         else:
             pixels_HWC = self.transform.decode(values[IMAGE_COLUMN])
+        labels = _label(values[self.label_column])
         if isinstance(self.transform, ValidationTransform):
-            pixel_values = self.transform.finish(pixels_HWC)
-        else:
-            pixel_values = self.transform(pixels_HWC, epoch=epoch, index=row)
-        return {"pixel_values": pixel_values, "labels": _label(values[self.label_column])}
+            return {"pixel_values": self.transform.finish(pixels_HWC), "labels": labels}
+        return {"pixels": self.transform(pixels_HWC, epoch=epoch, index=row), "labels": labels}
 
     def finish(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The batch with the network's input, float32, in place of bytes; another batch as it is."""
-        pixels_BCHW = batch["pixel_values"]
-        if pixels_BCHW.dtype != torch.uint8:
+        """The batch with `pixel_values`, float32, in place of `pixels`; a batch without those as it is."""
+        if "pixels" not in batch:
             return batch
         assert isinstance(self.transform, TrainTransform)
-        return {**batch, "pixel_values": self.transform.normalise(pixels_BCHW)}
+        return {"pixel_values": self.transform.normalise(batch["pixels"]), "labels": batch["labels"]}
 
 
 class ValidationPictures(Dataset):
@@ -90,7 +90,7 @@ class ValidationPictures(Dataset):
         return len(self.rows)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        """The example: as of TrainingPictures, but the network's input already, float32.
+        """The example: `pixel_values`, the network's input, float32; `labels` as of TrainingPictures.
 
         Raises:
             DataError: the picture is not readable.

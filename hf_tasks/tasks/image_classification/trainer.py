@@ -46,6 +46,9 @@ class ImageClassificationTrainer(Trainer):
     worker count and resuming change nothing. Evaluation counts every row once, and its loss is the plain
     (binary) cross entropy whatever loss was trained with, so that runs compare. `calibration` is what is to
     be fitted to the validation rows once training is over; None where nothing is.
+
+    Batches to train on hold bytes, `pixels`; a training step, or `train_dataset.finish(batch)`, makes
+    `pixel_values` of them.
     """
 
     def __init__(

@@ -43,6 +43,9 @@ class MetricLearningTrainer(Trainer):
     exactly, every process a share of the queries. The distance beyond which queries are refused is fitted
     at each evaluation and kept in the configuration of the model, so it is saved with it; where no loss is
     given, a model is only measured, at the distance that it came with.
+
+    Batches to train on hold bytes, `pixels`; a training step, or `train_dataset.finish(batch)`, makes
+    `pixel_values` of them.
     """
 
     def __init__(
