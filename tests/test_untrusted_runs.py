@@ -124,6 +124,17 @@ def test_weights_of_a_run_that_lie_are_told_in_a_line(trained, copied, header):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("changed", [{"architecture": "evil_arch"}, {"pretrained_cfg": {}}])
+def test_a_config_of_a_run_that_lies_is_told_in_a_line(trained, copied, changed):
+    path = copied / "model/config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+
+    with pytest.raises(ModelError, match=r"model: the model cannot be opened: .*wanted a folder") as refused:
+        answer(copied, trained)
+
+    assert "\n" not in str(refused.value)
+
+
 def test_code_in_the_config_of_a_run_is_not_looked_at(trained, copied, mark):
     path = copied / "model/config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": {"AutoConfig": "evil.Evil"}}))

@@ -22,6 +22,11 @@ from hf_tasks.hub.connection import why_unreachable
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 SHOWN_CHARACTERS = 200
+# What PyTorch, timm and safetensors raise on a file that holds no weights.
+UNREADABLE = (
+    UnpicklingError, SafetensorError, RuntimeError, EOFError, LookupError, ValueError, TypeError,
+    AttributeError, AssertionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,7 @@ def _load_tensors(path: Path, *, key: str) -> dict[str, Tensor]:
     try:
         # weights_only: a file of weights never runs code.
         tensors = load_state_dict(str(path), use_ema=True, weights_only=True)
-    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, KeyError, ValueError) as error:
+    except UNREADABLE as error:
         raise ModelError(f"{key}: {path} {_why_unreadable(error)}") from error
     named = {name.removeprefix("timm_model."): value for name, value in tensors.items()}
     if not named or not all(isinstance(value, Tensor) for value in named.values()):

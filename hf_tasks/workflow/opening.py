@@ -10,7 +10,10 @@ from safetensors import SafetensorError
 from hf_tasks.errors import ModelError, UserError, is_of_pickle
 
 # What the libraries below raise on folders that are damaged, or that somebody else has filled.
-BROKEN = (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError, UnpicklingError)
+BROKEN = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ImportError, RuntimeError,
+    SafetensorError, UnpicklingError,
+)  # fmt: skip
 
 
 @contextmanager
