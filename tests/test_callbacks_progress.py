@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from hf_tasks.callbacks.progress import ShowProgress
+from hf_tasks.callbacks.progress import ShowProgress, _lines
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,13 @@ def test_epochs_are_counted_up_to_what_is_planned(tmp_path, max_steps, step, epo
     ShowProgress(Console(file=written), ()).on_evaluate(arguments, state, TrainerControl(), metrics={})
 
     assert written.getvalue().strip() == said
+
+
+def test_figures_that_do_not_fit_a_line_stand_whole_in_the_next():
+    parts = ["epoch 1/3", "train loss 0.6864", "loss 0.6897", "accuracy 0.2500", "average_precision 0.2973"]
+
+    assert _lines(parts, 80) == [
+        "epoch 1/3  train loss 0.6864  loss 0.6897  accuracy 0.2500",
+        "  average_precision 0.2973",
+    ]
+    assert _lines(parts, 200) == ["  ".join(parts)]

@@ -15,6 +15,10 @@ def test_nothing_is_equal_to_a_content_that_is_not_known():
     assert find_duplicates(ROWS, [None] * 10, what="pictures") == []
 
 
+def test_a_row_without_a_label_is_in_no_dispute():
+    assert find_duplicates(ROWS[:3], ["a", "a", "b"], [("cat",), None, ("dog",)], what="pictures") == []
+
+
 def test_the_first_row_stays_of_a_repeated_content():
     [found] = find_duplicates(ROWS, ["a", "b", "a", "c", "a", "d", "e", "f", "g", "h"], what="texts")
 

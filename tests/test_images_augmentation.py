@@ -118,6 +118,7 @@ def test_all_mistakes_of_a_file_are_reported_together_with_their_lines(problems_
         ("SomeOf: {n: 3, transforms: [Blur, CLAHE]}", "SomeOf: `n` is greater than number of transforms"),
         ("OneOf: {p: often, transforms: [Blur]}", "OneOf: p: found 'often', wanted a number from 0 to 1"),
         ("OneOf: {transforms: []}", "OneOf: its list of transforms is empty"),
+        ("OneOf: [Blur]", r"found {'OneOf': \['Blur'\]}, wanted '- OneOf: {transforms: \[...\]}'"),
         ("Blur: 3", r"found {'Blur': 3}, wanted one '- Name: {argument: value}'"),
         ("Blur: {p: 0.1, p: 0.2}", "the key p stands here twice"),
     ],

@@ -1,5 +1,6 @@
 """A progress bar and a line of figures per evaluation on a terminal, plain lines elsewhere."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -72,9 +73,10 @@ class ShowProgress(TrainerCallback):
         shown = [
             f"{name} {metrics[key]:.4f}" for name in self.metric_names if (key := f"eval_{name}") in metrics
         ]
-        train_loss = "" if self.train_loss is None else f"train loss {self.train_loss:.4f}  "
+        train_loss = [] if self.train_loss is None else [f"train loss {self.train_loss:.4f}"]
         epoch = "evaluation" if state.epoch is None else f"epoch {_progress_in_epochs(state, args)}"
-        self.console.print(f"{epoch}  {train_loss}{'  '.join(shown)}", highlight=False)
+        for line in _lines([epoch, *train_loss, *shown], self.console.width):
+            self.console.print(line, highlight=False)
 
     def on_predict(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -112,6 +114,17 @@ class ShowProgress(TrainerCallback):
         if self._progress is not None and self._evaluation is not None:
             self._progress.remove_task(self._evaluation)
         self._evaluation = None
+
+
+def _lines(parts: Sequence[str], width: int) -> list[str]:
+    """The parts in a line, or in more, where a terminal is narrow; none is torn."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + 2 + len(part) <= width:
+            lines[-1] += f"  {part}"
+        else:
+            lines.append(f"  {part}")
+    return lines
 
 
 def _progress_in_epochs(state: TrainerState, args: TrainingArguments) -> str:

@@ -10,7 +10,7 @@ from hf_tasks.contract.examination import Finding, FoundRow
 def find_duplicates(
     rows: Sequence[FoundRow],
     contents: Sequence[Hashable | None],
-    labels: Sequence[Hashable] | None = None,
+    labels: Sequence[Hashable | None] | None = None,
     *,
     what: str,
 ) -> list[Finding]:
@@ -23,12 +23,13 @@ def find_duplicates(
     Args:
         rows: those of all sections, one section after the other.
         contents: what is compared; None compares with nothing.
-        labels: of the rows; None where there are none.
+        labels: of the rows; None where there are none, and for a row that lacks its own, which is told
+            elsewhere and compares with nothing.
         what: the rows in the plural, such as pictures.
     """
     groups: dict[Hashable, list[int]] = {}
     for index, content in enumerate(contents):
-        if content is not None:
+        if content is not None and (labels is None or labels[index] is not None):
             groups.setdefault(content, []).append(index)
     disputed, leaking, repeated = [], [], []
     for group in groups.values():

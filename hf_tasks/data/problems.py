@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hf_tasks.errors import DataError
 
 SHOWN = 10
+LONGEST = 400  # characters of an example
 
 
 @dataclass
@@ -26,12 +27,16 @@ class Findings:
         """Count one more; `example` names its row or line, and is shown on one."""
         self.count += 1
         if len(self.first) < SHOWN:
-            self.first.append("\\n".join(example.splitlines()))
+            self.first.append(_shortened("\\n".join(example.splitlines())))
 
     def __str__(self) -> str:
         """The message: kind, count, next move, and a line for each example that was kept."""
         more = [f"and {self.count - len(self.first)} more"] if self.count > len(self.first) else []
         return "\n  ".join([f"{self.kind}: {self.count}; {self.advice}", *self.first, *more])
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 @dataclass

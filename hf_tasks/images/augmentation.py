@@ -144,6 +144,9 @@ class _Reader:
                 pairs = []
             case yaml.MappingNode(value=[(yaml.ScalarNode(value=name), yaml.MappingNode(value=pairs))]):
                 pass
+            case yaml.MappingNode(value=[(yaml.ScalarNode(value=name), _)]) if name in GROUPS:
+                self._add(node, f"found {_value(node)!r}, wanted '- {name}: {{transforms: [...]}}'")
+                return None
             case _:
                 self._add(node, f"found {_value(node)!r}, wanted one '- Name: {{argument: value}}'")
                 return None

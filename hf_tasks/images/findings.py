@@ -74,10 +74,12 @@ def find_near_duplicates(
     Args:
         rows: of all sections.
         facts: of their pictures.
-        labels: of the rows.
+        labels: of the rows; one without, None, is told elsewhere.
     """
     disputed, leaking, repeated = [], [], []
     for first, second in near_pairs(facts):
+        if labels[first] is None or labels[second] is None:
+            continue
         one, other = rows[first], rows[second]
         text = f"{one.text} ~ {other.section} row {other.number}, {other.text}"
         row = replace(one, text=text)
