@@ -14,6 +14,7 @@ from forked_program import run_captured
 from PIL import Image
 
 from hf_tasks.data.samples import write_digits, write_digits_multilabel
+from hf_tasks.export import latency
 
 ROOT = Path(__file__).parent.parent
 # Whatever a test does wrong, it does not wait for a network.
@@ -25,6 +26,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # On a GPU float32 is compared with what float32 gives, not with the ten bits of a TF32 product.
 os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+# How long a file takes is told, not tested.
+latency.SECONDS = 0.02
 
 
 def pytest_collection_modifyitems(items):

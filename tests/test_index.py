@@ -37,6 +37,7 @@ training:
   save_strategy: "no"
   load_best_model_at_end: false
   use_cpu: true
+  dataloader_num_workers: 0
 """
 
 

@@ -80,14 +80,12 @@ def test_intervals_of_labelled_pairs_are_those_of_scikit_learn(noisy):
 
     def figures(rows):
         called = scores[rows] >= 0.5
+        counted = compute_labelled_pairs(scores[rows], labels[rows], threshold=0.5)
         return {
             "average_precision": average_precision_score(labels[rows], scores[rows]),
             "roc_auc": roc_auc_score(labels[rows], scores[rows]),
             "f1": f1_score(labels[rows], called),
-            **{
-                name: compute_labelled_pairs(scores[rows], labels[rows], threshold=0.5)[name]
-                for name in ("accuracy", "precision", "recall")
-            },
+            **{name: counted[name] for name in ("accuracy", "precision", "recall")},
         }
 
     _assert_same(found, _slowly(figures, 80))

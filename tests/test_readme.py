@@ -19,7 +19,8 @@ from hf_tasks.recipe import recipe_schema
 from hf_tasks.registry import TASKS, task_settings
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-REPOSITORY, COMMIT = "timm/resnet18.a1_in1k", "0" * 40
+NAMED, SMALLER = "{name: resnet18.a1_in1k, image_size: 224}", "{name: test_resnet.r160_in1k, image_size: 64}"
+REPOSITORY, COMMIT = "timm/test_resnet.r160_in1k", "0" * 40
 
 
 def blocks(language: str) -> list[str]:
@@ -32,8 +33,9 @@ def section(title: str) -> str:
 
 def write_flowers(folder: Path) -> None:
     """Pictures and tables as the README supposes them, and its recipe."""
-    # Small pictures say the same in half the time.
-    recipe = blocks("yaml")[0].replace("image_size: 224", "image_size: 64")
+    # A small network of small pictures says the same in a quarter of the time.
+    recipe = blocks("yaml")[0].replace(NAMED, SMALLER)
+    assert SMALLER in recipe
     (folder / "flowers.yaml").write_text(recipe, encoding="utf-8")
     colours = {"daisy": (230, 220, 90), "rose": (200, 30, 60)}
     for split, count in {"train": 10, "test": 3}.items():
@@ -51,13 +53,13 @@ def write_flowers(folder: Path) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def model_of_the_readme():
-    """The cache of the Hub holds the README's model, with random weights."""
+    """The cache of the Hub holds the model, with random weights."""
     repository = Path(HF_HUB_CACHE) / f"models--{REPOSITORY.replace('/', '--')}"
     snapshot = repository / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs/main").write_text(COMMIT)
-    save_file(timm.create_model("resnet18").state_dict(), snapshot / "model.safetensors")
+    save_file(timm.create_model("test_resnet").state_dict(), snapshot / "model.safetensors")
     yield
     shutil.rmtree(repository)
 

@@ -44,6 +44,7 @@ def write_recipe(folder: Path, tune: dict, **training) -> None:
             "save_strategy": "steps",
             "eval_steps": 1,
             "save_steps": 1,
+            "dataloader_num_workers": 0,
             **training,
         },
         "export": ["torchscript"],

@@ -9,7 +9,7 @@ from hf_tasks.contract.exports import Arrays, Network
 
 BATCH_SIZES = (1, 32)
 FEWEST, MOST = 5, 50
-SECONDS = 0.5
+SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Latency:
 
 
 def measure_latency(network: Network, inputs: Arrays) -> dict[int, Latency]:
-    """Time batches of 1 and of 32 after two that do not count; as many as half a second allows, 5 to 50.
+    """Time batches of 1 and of 32 after two that do not count: 5 to 50, as a quarter of a second allows.
 
     Args:
         network: what is timed.
