@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-latest lint format
+.PHONY: demo test suite test-latest lint style types format
 
 demo: $(VENV)/.demo
 	$(BIN)/hf-tasks sample digits data/digits
@@ -16,7 +16,11 @@ demo: $(VENV)/.demo
 	@echo "  $(BIN)/tensorboard --logdir runs/digits/logs"
 	@echo "  $(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
 
-test: $(VENV)/.test lint
+# The types are checked beside the tests, as mypy keeps but one core busy.
+test: style
+	@$(MAKE) --no-print-directory --jobs 2 types suite
+
+suite: $(VENV)/.test
 	$(BIN)/python -m slipcover --source hf_tasks --json --out .coverage.json -m pytest -n 3
 	@$(BIN)/python -c "import json; print('lines of hf_tasks that the tests run:', \
 		round(json.load(open('.coverage.json'))['summary']['percent_covered'], 1), '%')"
@@ -25,9 +29,13 @@ test: $(VENV)/.test lint
 test-latest: .venv-latest/.latest
 	.venv-latest/bin/python -m pytest -n 3
 
-lint: $(VENV)/.test
+lint: style types
+
+style: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test
 	$(BIN)/mypy
 
 format: $(VENV)/.test

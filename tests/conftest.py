@@ -1,5 +1,6 @@
 """Shared by many tests: the digits on disk, and one run trained on them."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -34,6 +35,12 @@ def pytest_collection_modifyitems(items):
     """Files with slow tests come first, so that at the end no process waits long for another one."""
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow_files)
+
+
+def pytest_collection_finish():
+    """What is imported stays: the collections that every training asks for do not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure():
