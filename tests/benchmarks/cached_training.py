@@ -16,11 +16,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import datasets
 import numpy as np
 import torch
-from PIL import Image
+from photographs import write_photograph
 from timm.data import IMAGENET_DEFAULT_MEAN as MEAN
 from timm.data import IMAGENET_DEFAULT_STD as STD
 from transformers import TrainerCallback, TrainingArguments
@@ -48,20 +47,12 @@ def silent(description: str, total: int):
 
 
 def write_pictures(folder: Path, count: int, side: int) -> list[str]:
-    """Write pictures of soft colours, sharp discs and noise, so that files are as large as photographs."""
+    """Square photographs."""
     generator = np.random.default_rng(0)
-    paths = []
-    for number in range(count):
-        colours = generator.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
-        pixels = cv2.resize(colours, (side, side), interpolation=cv2.INTER_CUBIC)
-        for _ in range(12):
-            centre = (int(generator.integers(side)), int(generator.integers(side)))
-            colour = [int(level) for level in generator.integers(0, 256, 3)]
-            cv2.circle(pixels, centre, int(generator.integers(side // 40, side // 6)), colour, -1)
-        noisy = pixels + generator.normal(0, 6, pixels.shape)
-        paths.append(str(folder / f"{number}.jpg"))
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=85)
-    return paths
+    paths = [folder / f"{number}.jpg" for number in range(count)]
+    for path in paths:
+        write_photograph(path, generator, width=side, height=side)
+    return [str(path) for path in paths]
 
 
 def rows_of(paths: list[str]) -> datasets.Dataset:

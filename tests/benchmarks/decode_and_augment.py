@@ -16,7 +16,7 @@ import cv2
 import datasets
 import numpy as np
 import torch
-from PIL import Image
+from photographs import write_photograph
 from timm.data import IMAGENET_DEFAULT_MEAN as MEAN
 from timm.data import IMAGENET_DEFAULT_STD as STD
 from torchvision import transforms
@@ -33,20 +33,12 @@ WANTED_RATIO = 2.0
 
 
 def write_pictures(folder: Path) -> list[str]:
-    """Write pictures of soft colours, sharp discs and noise, so that files are as large as photographs."""
+    """Photographs of one size."""
     generator = np.random.default_rng(0)
-    paths = []
-    for number in range(PICTURES):
-        colours = generator.integers(0, 256, (75, 100, 3), dtype=np.uint8)
-        pixels = cv2.resize(colours, (800, 600), interpolation=cv2.INTER_CUBIC)
-        for _ in range(12):
-            centre = (int(generator.integers(800)), int(generator.integers(600)))
-            colour = [int(level) for level in generator.integers(0, 256, 3)]
-            cv2.circle(pixels, centre, int(generator.integers(20, 120)), colour, -1)
-        noisy = pixels + generator.normal(0, 6, pixels.shape)
-        paths.append(str(folder / f"{number}.jpg"))
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=85)
-    return paths
+    paths = [folder / f"{number}.jpg" for number in range(PICTURES)]
+    for path in paths:
+        write_photograph(path, generator, width=800, height=600)
+    return [str(path) for path in paths]
 
 
 def build_theirs(rows: datasets.Dataset, crop_scale: tuple[float, float]) -> datasets.Dataset:

@@ -20,14 +20,13 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import datasets
 import numpy as np
 import timm
 import torch
 import torchvision
 import transformers
-from PIL import Image
+from photographs import write_photograph
 from timm.data import IMAGENET_DEFAULT_MEAN as MEAN
 from timm.data import IMAGENET_DEFAULT_STD as STD
 from torch.nn import functional
@@ -49,17 +48,9 @@ Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 
 def write_picture(folder: Path, number: int) -> None:
-    """Soft colours, sharp discs and noise, so that files are as large as photographs; linked to be many."""
-    generator = np.random.default_rng(number)
-    colours = generator.integers(0, 256, (75, 100, 3), dtype=np.uint8)
-    pixels = cv2.resize(colours, (800, 600), interpolation=cv2.INTER_CUBIC)
-    for _ in range(12):
-        centre = (int(generator.integers(800)), int(generator.integers(600)))
-        colour = [int(level) for level in generator.integers(0, 256, 3)]
-        cv2.circle(pixels, centre, int(generator.integers(20, 120)), colour, -1)
-    noisy = pixels + generator.normal(0, 6, pixels.shape)
+    """A photograph, linked to be many."""
     path = folder / str(number % CLASSES) / f"{number}.jpg"
-    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=85)
+    write_photograph(path, np.random.default_rng(number), width=800, height=600)
     for copy in range(number + ORIGINALS, FILES, ORIGINALS):
         os.link(path, path.with_name(f"{copy}.jpg"))
 
