@@ -156,6 +156,22 @@ def test_a_training_picture_differs_by_seed_and_by_epoch(tmp_path):
     assert not torch.equal(first, third)
 
 
+def test_a_batch_to_train_on_is_no_input_until_a_step_prepares_it(tmp_path):
+    trainer = build_trainer(tmp_path, augmentation="light")
+    batch = next(iter(trainer.get_train_dataloader()))
+    config = trainer.model.config.pretrained_cfg
+    std_C11, mean_C11 = (torch.tensor(config[name]).view(3, 1, 1) for name in ("std", "mean"))
+
+    prepared = trainer._prepare_inputs(batch)
+
+    assert batch["pixels"].dtype == torch.uint8
+    with pytest.raises(TypeError, match="pixel_values"):
+        trainer.model(pixels=batch["pixels"])
+    assert prepared.keys() == {"pixel_values", "labels"}
+    wanted = (batch["pixels"] / 255 - mean_C11) / std_C11
+    torch.testing.assert_close(prepared["pixel_values"], wanted, atol=1e-5, rtol=0)
+
+
 def test_accumulated_batches_train_as_one_batch(tmp_path):
     """22 rows: the last step of an epoch has 6 rows, in parts of 4 and 2."""
     weights = []

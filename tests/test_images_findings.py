@@ -142,6 +142,7 @@ def test_near_pictures_are_told_by_the_worst_that_is_true_of_them(tmp_path):
     same_side = find_near_duplicates(rows[:2], facts[:2], [0, 0])
     both_sides = find_near_duplicates(rows[1:], facts[1:], [0, 0])
     other_label = find_near_duplicates(rows[1:], facts[1:], [0, 1])
+    assert find_near_duplicates(rows[1:], facts[1:], [0, None]) == []
 
     assert [(f.severity, f.kind) for f in (*same_side, *both_sides, *other_label)] == [
         ("note", "nearly the same pictures again"),

@@ -114,7 +114,10 @@ class TrainTransform:
 
     def normalise(self, pixels_BCHW: Tensor) -> Tensor:
         """The network's input, float32, for a batch of pictures, on their device."""
-        factor_C11, shift_C11 = (each.to(pixels_BCHW.device) for each in (self._factor_C11, self._shift_C11))
+        # Without waiting for the device, which still computes the step before.
+        factor_C11, shift_C11 = (
+            each.to(pixels_BCHW.device, non_blocking=True) for each in (self._factor_C11, self._shift_C11)
+        )
         return pixels_BCHW.float().mul_(factor_C11).add_(shift_C11)
 
     def _resize(self, crop_HWC: np.ndarray) -> np.ndarray:
